@@ -1,0 +1,1 @@
+"""Image Management Service: keeps virtual-machine images and lets tenants share them."""
