@@ -1,0 +1,1 @@
+"""Names things: frozen dataclasses and enums; knows nobody else."""

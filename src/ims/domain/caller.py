@@ -1,0 +1,28 @@
+"""Who calls."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ims.domain.tenant import Region, TenantId
+
+
+class Role(StrEnum):
+    """What a caller may do beside acting for its own tenant."""
+
+    SERVICE = "service"
+    """A compute, volume or backup service: declares origins and resolves for tenants it names."""
+    ADMIN = "admin"
+    """Runs the deployment: publishes images and takes them back."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """A caller as some identity vouches for it; nothing in a request body changes it."""
+
+    tenant_id: TenantId
+    user_id: str = ""
+    roles: frozenset[Role] = frozenset()
+    region: Region
+
+    def has(self, role: Role) -> bool:
+        return role in self.roles

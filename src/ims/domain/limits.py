@@ -1,0 +1,20 @@
+"""The numbers of the law that an operator may change."""
+
+from dataclasses import dataclass
+
+from ims.domain.image import GIB, Image, ImageType
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Limits of a deployment, with the law's defaults."""
+
+    shares_per_image: int = 128
+    shares_per_full_ecs_image: int = 128
+    image_file_bytes: int = 128 * GIB
+
+    def shares_of(self, image: Image) -> int:
+        """Return with how many tenants an image can be shared (law 3.5)."""
+        if image.type is ImageType.FULL_ECS:
+            return min(self.shares_per_full_ecs_image, self.shares_per_image)
+        return self.shares_per_image

@@ -1,0 +1,1 @@
+"""Knows the law: one function per sentence of it; fetches nothing, changes nothing, knows no clock."""

@@ -1,0 +1,302 @@
+"""The law of image bytes: who brings them, what they must be, who takes them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from ims.domain.caller import Role
+from ims.domain.disk_file import DiskFileReport
+from ims.domain.image import GIB, Disk, DiskState, Image
+from ims.domain.rejection import Category, Reason
+from ims.rules.attempt import Attempt
+from ims.rules.engine import Breach, Rule, breach, rule
+from ims.rules.form import every_field_can_be_read
+from ims.rules.images import max_disk_gib, min_disk_holds_the_disk_inside_the_file, whole_gib
+from ims.rules.sharing import only_accepted_shares_are_used
+from ims.rules.states import Verb, state_allows
+from ims.rules.visibility import declared_it
+
+# --- Upload: before the first byte ---
+
+
+@dataclass(frozen=True, kw_only=True)
+class Announcement:
+    """What a caller says of a file before it sends it."""
+
+    size_bytes: int
+    sha256: str = ""
+    """Empty when the caller leaves it to us to compute it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadAttempt(Attempt):
+    """Somebody wants to fill a disk with bytes."""
+
+    disk_index: int
+    announced: Announcement
+    max_file_bytes: int
+
+    @property
+    def disk(self) -> Disk | None:
+        return next((disk for disk in self.image.disks if disk.index == self.disk_index), None)
+
+    @property
+    def received_bytes(self) -> int:
+        return self.announced.size_bytes
+
+
+@rule("2.2", Reason.NOT_IMAGE_OWNER, Category.FORBIDDEN)
+def only_the_owner_or_its_service_uploads(attempt: UploadAttempt) -> Iterator[Breach]:
+    """Bytes come from the owner, or from the service that declared the image."""
+    if attempt.image.owner != attempt.caller.tenant_id and not declared_it(
+        attempt.caller, attempt.image
+    ):
+        yield breach("Only the image's owner may do this.")
+
+
+@rule("5.10", Reason.ROLE_REQUIRED, Category.FORBIDDEN)
+def only_the_declaring_service_uploads_what_it_vouches_for(
+    attempt: UploadAttempt,
+) -> Iterator[Breach]:
+    """Who declares that an image came from a server, a volume or a backup uploads the disks."""
+    if attempt.image.declared_by is not None and not declared_it(attempt.caller, attempt.image):
+        yield breach(
+            f"The service that declared the image's source uploads its disks, with the role "
+            f"'{Role.SERVICE}'.",
+            requiredRole=Role.SERVICE,
+        )
+
+
+class OnDisk(Protocol):
+    """Anything that names a disk of an image by its place."""
+
+    @property
+    def disk(self) -> Disk | None: ...
+    @property
+    def disk_index(self) -> int: ...
+    @property
+    def image(self) -> Image: ...
+
+
+@rule("2.3", Reason.DISK_NOT_FOUND, Category.MISSING)
+def the_disk_is_one_of_the_image(attempt: OnDisk) -> Iterator[Breach]:
+    """A child id is always checked against its parent: a disk belongs to its image."""
+    if attempt.disk is None:
+        yield breach(
+            f"The image has {len(attempt.image.disks)} disks, numbered from 0; there is no disk "
+            f"{attempt.disk_index}.",
+            subject="disk_index",
+            diskIndex=attempt.disk_index,
+            disks=len(attempt.image.disks),
+        )
+
+
+@rule("5.7", Reason.IMAGE_BUSY, Category.WRONG_STATE)
+def one_upload_at_a_time_fills_a_disk(attempt: UploadAttempt) -> Iterator[Breach]:
+    """While a disk's bytes are arriving, nobody else brings any."""
+    if attempt.disk is not None and attempt.disk.state is DiskState.SAVING:
+        yield breach(
+            f"Disk {attempt.disk_index} is being uploaded already.",
+            subject="disk_index",
+            diskIndex=attempt.disk_index,
+        )
+
+
+@rule("5.4", Reason.IMAGE_DATA_FINAL, Category.WRONG_STATE)
+def a_stored_disk_is_not_filled_again(attempt: UploadAttempt) -> Iterator[Breach]:
+    """A disk that is complete keeps its bytes, also while others of its image are still missing."""
+    if attempt.disk is not None and attempt.disk.state is DiskState.STORED:
+        yield breach(
+            f"Disk {attempt.disk_index} is complete; create another image for other bytes.",
+            subject="disk_index",
+            diskIndex=attempt.disk_index,
+        )
+
+
+class Receiving(Protocol):
+    """Anything that knows how much of a file there is, or is going to be."""
+
+    @property
+    def received_bytes(self) -> int: ...
+    @property
+    def max_file_bytes(self) -> int: ...
+
+
+@rule("5.5", Reason.IMAGE_FILE_TOO_LARGE, Category.OVER_LIMIT)
+def files_stay_within_the_limit(attempt: Receiving) -> Iterator[Breach]:
+    """Files up to 128 GiB by default (a setting, up to 1 TiB)."""
+    if attempt.received_bytes > attempt.max_file_bytes:
+        yield breach(
+            f"A file has at most {attempt.max_file_bytes} bytes "
+            f"({attempt.max_file_bytes / GIB:g} GiB); this one has {attempt.received_bytes}.",
+            subject="size_bytes",
+            maxImageFileBytes=attempt.max_file_bytes,
+            imageFileBytes=attempt.received_bytes,
+        )
+
+
+START_UPLOAD: tuple[Rule[UploadAttempt], ...] = (
+    the_disk_is_one_of_the_image,
+    only_the_owner_or_its_service_uploads,
+    only_the_declaring_service_uploads_what_it_vouches_for,
+    every_field_can_be_read,
+    *state_allows(Verb.UPLOAD),
+    one_upload_at_a_time_fills_a_disk,
+    a_stored_disk_is_not_filled_again,
+    files_stay_within_the_limit,
+)
+
+
+# --- Upload: while bytes arrive, and when they have ---
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrival:
+    """Bytes are arriving; more may follow."""
+
+    announced: Announcement
+    received_bytes: int
+    max_file_bytes: int
+
+
+@rule("5.4", Reason.SIZE_MISMATCH, Category.AGAINST_RULES)
+def no_more_arrives_than_was_announced(arrival: Arrival) -> Iterator[Breach]:
+    """A file that grows past its announced size is cut off."""
+    if arrival.received_bytes > arrival.announced.size_bytes:
+        yield _size_mismatch(arrival.announced.size_bytes, arrival.received_bytes)
+
+
+RECEIVE_CHUNK: tuple[Rule[Arrival], ...] = (
+    no_more_arrives_than_was_announced,
+    files_stay_within_the_limit,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrivedFile:
+    """All bytes of a disk's file are here, or so its sender says."""
+
+    draft: Image
+    """The image with the disk filled."""
+    disk: Disk
+    """The disk, with the declared format and what was measured of the file."""
+    announced: Announcement
+    report: DiskFileReport
+    cut_short: bool = False
+    """Whether we stopped listening before the sender was done, since the file was hopeless."""
+
+
+@rule("5.4", Reason.SIZE_MISMATCH, Category.AGAINST_RULES)
+def the_file_has_its_announced_size(arrived: ArrivedFile) -> Iterator[Breach]:
+    """The size announced is checked before anyone can read a byte."""
+    if not arrived.cut_short and arrived.disk.size_bytes != arrived.announced.size_bytes:
+        yield _size_mismatch(arrived.announced.size_bytes, arrived.disk.size_bytes)
+
+
+def _size_mismatch(announced_bytes: int, received_bytes: int) -> Breach:
+    more_or_less = "more" if received_bytes > announced_bytes else "less"
+    return breach(
+        f"{announced_bytes} bytes were announced and {more_or_less} arrived: {received_bytes}.",
+        subject="size_bytes",
+        announcedBytes=announced_bytes,
+        receivedBytes=received_bytes,
+    )
+
+
+@rule("5.4", Reason.DIGEST_MISMATCH, Category.AGAINST_RULES)
+def the_file_has_its_announced_digest(arrived: ArrivedFile) -> Iterator[Breach]:
+    """The digest announced is checked before anyone can read a byte."""
+    announced = arrived.announced.sha256
+    if announced and announced != arrived.disk.sha256 and not arrived.cut_short:
+        yield breach(
+            f"The bytes that arrived have the SHA-256 {arrived.disk.sha256}, not the announced "
+            f"{announced}.",
+            subject="sha256",
+            announcedSha256=announced,
+            receivedSha256=arrived.disk.sha256,
+        )
+
+
+@rule("5.4", Reason.FORMAT_MISMATCH, Category.AGAINST_RULES)
+def the_file_is_what_it_claims_to_be(arrived: ArrivedFile) -> Iterator[Breach]:
+    """What a file claims to be must be what it is."""
+    if arrived.report.format is not arrived.disk.format:
+        yield breach(
+            f"The disk was declared as {arrived.disk.format}, but the file is "
+            f"{arrived.report.described_as}.",
+            subject=f"disks[{arrived.disk.index}].format",
+            declaredFormat=arrived.disk.format,
+            foundFormat=arrived.report.described_as,
+        )
+
+
+@rule("5.4", Reason.UNSAFE_IMAGE_FILE, Category.AGAINST_RULES)
+def the_file_is_sound_and_keeps_to_itself(arrived: ArrivedFile) -> Iterator[Breach]:
+    """A file that reaches outside itself or is malformed is refused."""
+    for danger in arrived.report.dangers:
+        yield breach(f"The file is not safe to use: {danger}", danger=danger)
+
+
+@rule("5.3", Reason.DISK_CAPACITY_TOO_LARGE, Category.AGAINST_RULES)
+def the_disk_inside_fits_the_largest_disk(arrived: ArrivedFile) -> Iterator[Breach]:
+    """System disks have up to 1024 GiB, data disks up to 2048."""
+    most = max_disk_gib(arrived.disk.role)
+    if whole_gib(arrived.disk.capacity_bytes) > most:
+        yield breach(
+            f"The disk inside the file has {arrived.disk.capacity_bytes} bytes; such a disk has at most "
+            f"{most} GiB.",
+            capacityBytes=arrived.disk.capacity_bytes,
+            maxCapacityGib=most,
+        )
+
+
+FINISH_UPLOAD: tuple[Rule[ArrivedFile], ...] = (
+    the_file_has_its_announced_size,
+    the_file_has_its_announced_digest,
+    the_file_is_what_it_claims_to_be,
+    the_file_is_sound_and_keeps_to_itself,
+    the_disk_inside_fits_the_largest_disk,
+    min_disk_holds_the_disk_inside_the_file,
+)
+
+
+# --- Download ---
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadAttempt(Attempt):
+    """Somebody wants a disk's bytes, or the rest of them."""
+
+    disk_index: int
+    offset_bytes: int
+
+    @property
+    def disk(self) -> Disk | None:
+        return next((disk for disk in self.image.disks if disk.index == self.disk_index), None)
+
+
+@rule("2.3", Reason.OFFSET_OUT_OF_RANGE, Category.OUT_OF_RANGE)
+def a_download_begins_within_the_file(attempt: DownloadAttempt) -> Iterator[Breach]:
+    """An offset lies within its disk's file, or just at its end."""
+    disk = attempt.disk
+    if (
+        disk is None
+        or disk.state is not DiskState.STORED
+        or 0 <= attempt.offset_bytes <= disk.size_bytes
+    ):
+        return
+    yield breach(
+        f"The file has {disk.size_bytes} bytes; {attempt.offset_bytes} lies outside.",
+        subject="offset_bytes",
+        offsetBytes=attempt.offset_bytes,
+        sizeBytes=disk.size_bytes,
+    )
+
+
+DOWNLOAD_IMAGE_DATA: tuple[Rule[DownloadAttempt], ...] = (
+    the_disk_is_one_of_the_image,
+    every_field_can_be_read,
+    a_download_begins_within_the_file,
+    *state_allows(Verb.READ_DATA),
+    only_accepted_shares_are_used,
+)

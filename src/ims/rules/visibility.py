@@ -1,0 +1,49 @@
+"""May you know of it: the one place that decides who sees an image."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from ims.domain.caller import Caller, Role
+from ims.domain.image import Image, ImageState, Relation
+from ims.domain.rejection import Category, Reason
+from ims.domain.view import View
+from ims.rules.engine import Breach, Rule, breach, rule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """Somebody looks for an image by its id."""
+
+    caller: Caller
+    view: View | None
+    """What the caller's tenant has to do with the image; None when there is no such id."""
+    now: datetime
+    governing: bool = False
+    """Whether the call came through the service for administrators."""
+
+
+@rule("2.1", Reason.IMAGE_NOT_FOUND, Category.MISSING)
+def the_image_is_visible_to_the_caller(sight: Sight) -> Iterator[Breach]:
+    """What the caller may not see is answered exactly like an id that never existed."""
+    if sight.view is None or not _is_visible(sight, sight.view):
+        # No id, no number, no hint: the answer for a hidden image and for none is one constant.
+        yield breach("There is no such image.")
+
+
+def _is_visible(sight: Sight, view: View) -> bool:
+    image = view.image
+    if image.purge_time is not None and image.purge_time <= sight.now:
+        return False
+    governs = sight.governing and sight.caller.has(Role.ADMIN)
+    if image.state is ImageState.DELETED:
+        return view.relation is Relation.OWNED or governs
+    return view.relation is not None or declared_it(sight.caller, image) or governs
+
+
+def declared_it(caller: Caller, image: Image) -> bool:
+    """Whether the caller is the service that vouches for the image's source."""
+    return caller.has(Role.SERVICE) and image.declared_by == caller.tenant_id
+
+
+SEE_IMAGE: tuple[Rule[Sight], ...] = (the_image_is_visible_to_the_caller,)
