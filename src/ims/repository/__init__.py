@@ -1,0 +1,1 @@
+"""Speaks SQL: records in, records out; the only room that imports sqlalchemy."""

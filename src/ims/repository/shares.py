@@ -1,0 +1,117 @@
+"""Shares: records in, records out.
+
+Whoever changes the shares of an image holds the image's lock (`images.lock`).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ims.domain.image import ImageId
+from ims.domain.page import Page, ShareFilter
+from ims.domain.share import Share, ShareStatus
+from ims.domain.tenant import Region, TenantId
+from ims.repository.tables import shares
+from ims.repository.times import from_microseconds, to_microseconds
+
+_ONE = sa.select(shares).where(
+    shares.c.image_id == sa.bindparam("image_id"), shares.c.tenant_id == sa.bindparam("tenant_id")
+)
+
+
+class ShareRepository:
+    """The shares of the catalogue."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def find(self, image_id: ImageId, tenant_id: TenantId) -> Share | None:
+        """Return the share of a tenant in an image; None when there is none."""
+        keys = {"image_id": image_id, "tenant_id": tenant_id}
+        row = self._connection.execute(_ONE, keys).mappings().first()
+        return None if row is None else to_share(row)
+
+    def of(self, image_id: ImageId, tenant_ids: Sequence[TenantId]) -> dict[TenantId, Share]:
+        """Return the shares that some tenants have in an image, those that there are."""
+        query = sa.select(shares).where(
+            shares.c.image_id == image_id, shares.c.tenant_id.in_(tenant_ids)
+        )
+        found = (to_share(row) for row in self._connection.execute(query).mappings())
+        return {share.tenant_id: share for share in found}
+
+    def count(self, image_id: ImageId) -> int:
+        """Return how many shares an image has, in every status."""
+        query = sa.select(sa.func.count()).where(shares.c.image_id == image_id)
+        return self._connection.execute(query).scalar_one()
+
+    def add(self, new_shares: Iterable[Share]) -> None:
+        """Add shares to tenants that have none in the image."""
+        rows = [_to_row(share) for share in new_shares]
+        if rows:
+            self._connection.execute(shares.insert(), rows)
+
+    def save(self, share: Share) -> None:
+        """Store a changed share."""
+        self._connection.execute(
+            shares.update()
+            .where(shares.c.image_id == share.image_id, shares.c.tenant_id == share.tenant_id)
+            .values(_to_row(share))
+        )
+
+    def remove(
+        self, image_id: ImageId, tenant_ids: Sequence[TenantId] | None = None
+    ) -> tuple[Share, ...]:
+        """Remove the shares of some tenants in an image, or all (None); return what they were."""
+        condition = shares.c.image_id == image_id
+        if tenant_ids is not None:
+            condition &= shares.c.tenant_id.in_(tenant_ids)
+        query = sa.select(shares).where(condition).order_by(shares.c.tenant_id)
+        removed = tuple(to_share(row) for row in self._connection.execute(query).mappings())
+        self._connection.execute(shares.delete().where(condition))
+        return removed
+
+    def list(
+        self, image_id: ImageId, share_filter: ShareFilter, *, size: int, after: str, count: bool
+    ) -> Page[Share]:
+        """Return a part of an image's shares, by tenant, from behind the tenant `after` on."""
+        condition = shares.c.image_id == image_id
+        if share_filter.status is not None:
+            condition &= shares.c.status == share_filter.status
+        query = (
+            sa.select(shares)
+            .where(condition, shares.c.tenant_id > after)
+            .order_by(shares.c.tenant_id)
+            .limit(size + 1)
+        )
+        found = [to_share(row) for row in self._connection.execute(query).mappings()]
+        total = None
+        if count:
+            counting = sa.select(sa.func.count()).select_from(shares).where(condition)
+            total = self._connection.execute(counting).scalar_one()
+        return Page(items=tuple(found[:size]), more=len(found) > size, total_size=total)
+
+
+def _to_row(share: Share) -> dict[str, Any]:
+    return {
+        "image_id": share.image_id,
+        "tenant_id": share.tenant_id,
+        "region": share.region,
+        "status": share.status,
+        "vault_id": share.vault_id,
+        "create_time": to_microseconds(share.create_time),
+        "update_time": to_microseconds(share.update_time),
+    }
+
+
+def to_share(row: Mapping[Any, Any]) -> Share:
+    """Return the share that a row of its table holds."""
+    return Share(
+        image_id=ImageId(row["image_id"]),
+        tenant_id=TenantId(row["tenant_id"]),
+        region=Region(row["region"]),
+        status=ShareStatus(row["status"]),
+        vault_id=row["vault_id"],
+        create_time=from_microseconds(row["create_time"]),
+        update_time=from_microseconds(row["update_time"]),
+    )
