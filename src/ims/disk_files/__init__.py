@@ -1,0 +1,1 @@
+"""Knows disk formats: inspects and measures; trusts nothing it reads."""

@@ -1,0 +1,28 @@
+"""Good files are made once, by the tools at hand."""
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from disk_files.makers import GoodFile, make_good_files, missing_tools
+
+
+@pytest.fixture(scope="session")
+def good_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, GoodFile]:
+    return {file.name: file for file in make_good_files(tmp_path_factory.mktemp("good_files"))}
+
+
+@pytest.fixture
+def good_file(good_files: dict[str, GoodFile]) -> Callable[[str], GoodFile]:
+    """Give a good file by its name; skip the test where no tool can make it, but not in CI."""
+
+    def named(name: str) -> GoodFile:
+        if name in good_files:
+            return good_files[name]
+        reason = f"{name} needs {missing_tools()[name]}"
+        if "CI" in os.environ:
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    return named
