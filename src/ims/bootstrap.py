@@ -1,0 +1,251 @@
+"""The one place where objects are made and joined: read it from top to bottom."""
+
+import ipaddress
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from types import FrameType
+from typing import Final
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from ims.blob_store.filesystem import FilesystemBlobStore, StoreInUse
+from ims.domain.limits import Limits
+from ims.domain.tenant import Region, TenantId
+from ims.domain.vault import Vault
+from ims.identity.development import DevelopmentIdentity
+from ims.providers.backups import ListedVaults
+from ims.providers.keys import LocalKeyFile
+from ims.providers.tenants import TenantDirectory
+from ims.repository.database import Database
+from ims.servicers.admin_servicer import AdminServicer
+from ims.servicers.image_servicer import ImageServicer
+from ims.servicers.interceptors import OutermostInterceptor
+from ims.servicers.reflection import add_reflection
+from ims.servicers.sharing_servicer import SharingServicer
+from ims.settings import Settings, SettingsError
+from ims.use_cases.deployment import Deployment
+from ims.use_cases.image_data import recover_interrupted_uploads
+from ims.use_cases.images import purge_images
+from ims.use_cases.transfers import Transfers
+from ims.v1 import (
+    admin_service_pb2,
+    admin_service_pb2_grpc,
+    image_service_pb2,
+    image_service_pb2_grpc,
+    sharing_service_pb2,
+    sharing_service_pb2_grpc,
+)
+
+SERVICES: Final = tuple(
+    file.DESCRIPTOR.services_by_name[name].full_name
+    for file, name in (
+        (image_service_pb2, "ImageService"),
+        (sharing_service_pb2, "SharingService"),
+        (admin_service_pb2, "AdminService"),
+    )
+)
+
+_log = structlog.get_logger("ims")
+
+
+class Service:
+    """A running service: serves from `start` to `stop`."""
+
+    def __init__(self, settings: Settings, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        _refuse_strangers(settings)
+        self.settings = settings
+        self._now = now
+        self._stack = ExitStack()
+        self.deployment = self._deployment()
+        self._health = health.HealthServicer()
+        self._server = self._make_server()
+        self._sweeping = threading.Event()
+        self._sweeper = threading.Thread(target=self._sweep, name="sweeper", daemon=True)
+        self.port = self._bind()
+
+    def _deployment(self) -> Deployment:
+        settings = self.settings
+        region = Region(settings.region)
+        try:
+            settings.data.mkdir(parents=True, exist_ok=True)
+            blobs = FilesystemBlobStore(settings.blob_folder)
+        except (OSError, StoreInUse) as error:
+            raise SettingsError(str(error)) from error
+        self._stack.callback(blobs.close)
+        database = Database(settings.catalogue_url)
+        self._stack.callback(database.close)
+        return Deployment(
+            region=region,
+            database=database,
+            blobs=blobs,
+            keys=LocalKeyFile(settings.keys),
+            tenants=TenantDirectory(
+                home=region,
+                closed=settings.tenant_directory == "closed",
+                regions={TenantId(name): Region(home) for name, home in settings.tenants.items()},
+            ),
+            backups=_backups(settings),
+            transfers=Transfers(settings.max_transfers),
+            limits=_limits(settings),
+            grace_period=timedelta(seconds=settings.grace_period_seconds),
+            chunk_bytes=settings.chunk_bytes,
+            now=self._now,
+        )
+
+    def _make_server(self) -> grpc.Server:
+        identity = DevelopmentIdentity(home=self.deployment.region)
+        server = grpc.server(
+            ThreadPoolExecutor(self.settings.threads, thread_name_prefix="call"),
+            interceptors=[OutermostInterceptor(identity)],
+            options=_OPTIONS,
+        )
+        image_service_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(self.deployment), server)
+        sharing_service_pb2_grpc.add_SharingServiceServicer_to_server(
+            SharingServicer(self.deployment), server
+        )
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(self.deployment), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        add_reflection(server, (*SERVICES, health.SERVICE_NAME))
+        return server
+
+    def _bind(self) -> int:
+        try:
+            port = self._server.add_insecure_port(self.settings.listen)
+        except RuntimeError as error:
+            self._stack.close()
+            message = f"cannot listen on {self.settings.listen}: in use, or no address of this machine"
+            raise SettingsError(message) from error
+        return port
+
+    def start(self) -> None:
+        """Mend what an earlier process left, then serve."""
+        interrupted = recover_interrupted_uploads(self.deployment)
+        if interrupted:
+            _log.info("uploads given up", images=interrupted)
+        self._sweeper.start()
+        self._server.start()
+        for name in ("", *SERVICES):
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    def stop(self) -> None:
+        """Take no new calls, let running ones end within `drain_seconds`, then let everything go."""
+        self._health.enter_graceful_shutdown()
+        self._server.stop(self.settings.drain_seconds).wait()
+        self._sweeping.set()
+        if self._sweeper.is_alive():
+            self._sweeper.join()
+        self._stack.close()
+
+    def _sweep(self) -> None:
+        while not self._sweeping.wait(self.settings.sweep_seconds):
+            try:
+                purged = purge_images(self.deployment)
+            except Exception:
+                _log.exception("purge failed; it is tried again")
+                continue
+            if purged:
+                _log.info("images purged", images=purged)
+
+
+# What is larger than the library's usual 4 MiB is a chunk of 4 MiB and its frame.
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", 4 * 1024**2 + 64 * 1024),
+    # Off, or a second server would silently share the port with this one.
+    ("grpc.so_reuseport", 0),
+)
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code. Raises SettingsError when it cannot start."""
+    _log_as_json()
+    service = Service(settings)
+    asked_to_stop = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        asked_to_stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    service.start()
+    _greet(settings, service.port)
+    asked_to_stop.wait()
+    service.stop()
+    return 0
+
+
+def _greet(settings: Settings, port: int) -> None:
+    address = f"{settings.listen.rpartition(':')[0]}:{port}"
+    where = (settings.database_url and "a database") or settings.catalogue_url.removeprefix("sqlite:///")
+    print(  # noqa: T201 - what the command is for
+        f"ims {version('ims')} listens on {address}, region {settings.region}, development identity\n"
+        f"  catalogue  {where}\n"
+        f"  blobs      {settings.blob_folder}\n"
+        f"  try        grpcurl -plaintext -H 'ims-tenant: acme' {address} {SERVICES[0]}/ListImages",
+        flush=True,
+    )
+
+
+def _refuse_strangers(settings: Settings) -> None:
+    if settings.allow_development_identity_on_network or _is_loopback(settings.host):
+        return
+    message = (
+        f"{settings.listen} can be reached by others, and with the development identity everybody is "
+        "whoever they say they are; listen on 127.0.0.1, or set "
+        "allow_development_identity_on_network if that is what you want"
+    )
+    raise SettingsError(message)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _limits(settings: Settings) -> Limits:
+    full_ecs = settings.shares_per_full_ecs_image
+    return Limits(
+        shares_per_image=settings.shares_per_image,
+        shares_per_full_ecs_image=settings.shares_per_image if full_ecs is None else full_ecs,
+        image_file_bytes=settings.max_image_file_bytes,
+    )
+
+
+def _backups(settings: Settings) -> ListedVaults | None:
+    if settings.vaults is None:
+        return None
+    return ListedVaults(
+        {
+            TenantId(tenant): tuple(
+                Vault(id=each.id, type=each.type, capacity_gib=each.capacity_gib) for each in vaults
+            )
+            for tenant, vaults in settings.vaults.items()
+        }
+    )
+
+
+def _log_as_json() -> None:
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )

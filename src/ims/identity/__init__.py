@@ -1,0 +1,1 @@
+"""Knows who calls: turns what came with a call into a Caller."""

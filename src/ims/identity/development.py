@@ -1,0 +1,71 @@
+"""The development identity: callers say who they are, and are believed.
+
+For trying the service on one's own machine; whoever can reach the port is whoever it likes to be.
+"""
+
+import re
+
+from ims.domain.caller import Caller, Role
+from ims.domain.rejection import Category, Reason, Rejection, reject
+from ims.domain.tenant import Region, TenantId
+from ims.identity.interface import Metadata
+
+TENANT, USER, ROLES, REGION = "ims-tenant", "ims-user", "ims-roles", "ims-region"
+
+_TENANT_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
+_REGION = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_MAX_USER_LENGTH = 128
+
+
+class DevelopmentIdentity:
+    """Takes tenant, user, roles and region from the metadata of a call."""
+
+    def __init__(self, *, home: Region) -> None:
+        self._home = home
+
+    def caller_of(self, metadata: Metadata) -> Caller:
+        """Return the caller that the metadata claims.
+
+        `ims-tenant` is required; `ims-user`, `ims-roles` (separated by commas) and `ims-region` are not.
+        """
+        claims = _claims(metadata)
+        tenant_id = claims.get(TENANT, "")
+        if not _TENANT_ID.fullmatch(tenant_id):
+            raise _unauthenticated(
+                f"Say who you are: metadata '{TENANT}', 1 to 64 letters, digits, '.', '_', ':' and '-'."
+            )
+        region = claims.get(REGION, self._home)
+        if not _REGION.fullmatch(region):
+            raise _unauthenticated(f"Metadata '{REGION}' is not the name of a region.")
+        user_id = claims.get(USER, "")
+        if len(user_id) > _MAX_USER_LENGTH:
+            raise _unauthenticated(f"Metadata '{USER}' has more than {_MAX_USER_LENGTH} characters.")
+        return Caller(
+            tenant_id=TenantId(tenant_id),
+            user_id=user_id,
+            roles=_roles(claims.get(ROLES, "")),
+            region=Region(region),
+        )
+
+
+def _claims(metadata: Metadata) -> dict[str, str]:
+    claims: dict[str, str] = {}
+    for key, value in metadata:
+        if key not in {TENANT, USER, ROLES, REGION}:
+            continue
+        if key in claims:
+            raise _unauthenticated(f"Metadata '{key}' is there more than once.")
+        claims[key] = value if isinstance(value, str) else value.decode("ascii", "replace")
+    return claims
+
+
+def _roles(names: str) -> frozenset[Role]:
+    wanted = {name.strip() for name in names.split(",")} - {""}
+    unknown = wanted - set(Role)
+    if unknown:
+        raise _unauthenticated(f"Metadata '{ROLES}' names an unknown role; there are {', '.join(Role)}.")
+    return frozenset(Role(name) for name in wanted)
+
+
+def _unauthenticated(message: str) -> Rejection:
+    return reject(Category.UNAUTHENTICATED, Reason.UNAUTHENTICATED, message)

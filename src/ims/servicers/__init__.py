@@ -1,0 +1,1 @@
+"""Speaks gRPC: parses requests, renders answers; decides nothing."""

@@ -1,0 +1,138 @@
+"""Rejection to google.rpc.Status: the only table of status codes, and the only maker of details."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc.code_pb2 import Code
+from google.rpc.error_details_pb2 import (
+    BadRequest,
+    ErrorInfo,
+    PreconditionFailure,
+    QuotaFailure,
+    RetryInfo,
+)
+from google.rpc.status_pb2 import Status
+
+from ims.domain.rejection import Category, Reason, Rejection, Violation
+
+DOMAIN: Final = "ims"
+
+CODES: Final = {
+    Category.UNAUTHENTICATED: Code.UNAUTHENTICATED,
+    Category.MISSING: Code.NOT_FOUND,
+    Category.FORBIDDEN: Code.PERMISSION_DENIED,
+    Category.MALFORMED: Code.INVALID_ARGUMENT,
+    Category.OUT_OF_RANGE: Code.OUT_OF_RANGE,
+    Category.CONFLICT: Code.ABORTED,
+    Category.WRONG_STATE: Code.FAILED_PRECONDITION,
+    Category.AGAINST_RULES: Code.FAILED_PRECONDITION,
+    Category.UNKNOWN_TENANT: Code.NOT_FOUND,
+    Category.EXISTS: Code.ALREADY_EXISTS,
+    Category.OVER_LIMIT: Code.RESOURCE_EXHAUSTED,
+    Category.CORRUPT: Code.DATA_LOSS,
+    Category.UNAVAILABLE: Code.UNAVAILABLE,
+}
+
+# Details travel in a header, and peers take 8 KiB of headers by default; in base64 (which some peers
+# use) this much still fits, with room for the message and everything else.
+_DETAILS_BUDGET_BYTES: Final = 4096
+_MESSAGE_BUDGET: Final = 512
+_RETRY_SECONDS: Final = 1
+
+INTERNAL: Final = "The service has made a mistake; its log has it under this call's request id."
+
+
+def to_status(rejection: Rejection) -> Status:
+    """Return the status of a rejection: ErrorInfo of the first violation, and the list of all."""
+    first = rejection.violations[0]
+    details: list[Message] = [
+        ErrorInfo(
+            reason=first.reason,
+            domain=DOMAIN,
+            metadata={key: _cut(str(value)) for key, value in first.metadata.items()},
+        )
+    ]
+    violations = _within_budget(rejection.violations)
+    match rejection.category:
+        case Category.MALFORMED | Category.OUT_OF_RANGE:
+            details.append(_bad_request(violations))
+        case Category.OVER_LIMIT:
+            details.append(_quota_failure(violations))
+        case Category.WRONG_STATE | Category.AGAINST_RULES | Category.EXISTS | Category.CONFLICT:
+            details.append(_precondition_failure(violations))
+        case _ if len(violations) > 1:
+            details.append(_precondition_failure(violations))
+    if rejection.category is Category.UNAVAILABLE or first.reason is Reason.TOO_MANY_TRANSFERS:
+        details.append(RetryInfo(retry_delay=Duration(seconds=_RETRY_SECONDS)))
+    return _status(CODES[rejection.category], first.message, details)
+
+
+def internal_status() -> Status:
+    """Return the status of a bug: a fixed sentence, nothing of what went wrong."""
+    return _status(Code.INTERNAL, INTERNAL, [ErrorInfo(reason=Reason.INTERNAL_ERROR, domain=DOMAIN)])
+
+
+def _status(code: int, message: str, details: list[Message]) -> Status:
+    status = Status(code=code, message=_cut(message))
+    for detail in details:
+        packed = Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status
+
+
+def _bad_request(violations: list[Violation]) -> BadRequest:
+    return BadRequest(
+        field_violations=[
+            BadRequest.FieldViolation(field=each.subject, description=each.message, reason=each.reason)
+            for each in violations
+        ]
+    )
+
+
+def _quota_failure(violations: list[Violation]) -> QuotaFailure:
+    return QuotaFailure(
+        violations=[
+            QuotaFailure.Violation(subject=each.subject, description=each.message) for each in violations
+        ]
+    )
+
+
+def _precondition_failure(violations: list[Violation]) -> PreconditionFailure:
+    return PreconditionFailure(
+        violations=[
+            PreconditionFailure.Violation(
+                type=each.reason, subject=each.subject, description=each.message
+            )
+            for each in violations
+        ]
+    )
+
+
+def _within_budget(violations: tuple[Violation, ...]) -> list[Violation]:
+    """Return the violations that fit: late ones without their sentence, the last few only counted."""
+    return list(_fitting(violations))
+
+
+def _fitting(violations: tuple[Violation, ...]) -> Iterator[Violation]:
+    left = _DETAILS_BUDGET_BYTES
+    brief_bytes = [len(each.reason) + len(each.subject.encode()) + 16 for each in violations]
+    for number, violation in enumerate(violations):
+        message = _cut(violation.message)
+        if left - len(message.encode()) >= sum(brief_bytes[number:]):
+            left -= len(message.encode())
+        else:
+            message = ""
+        left -= brief_bytes[number]
+        if left < 0:
+            rest = len(violations) - number
+            yield Violation(violation.reason, f"There are {rest} more; ask for fewer at once.")
+            return
+        yield Violation(violation.reason, message, subject=violation.subject)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MESSAGE_BUDGET else f"{text[: _MESSAGE_BUDGET - 1]}…"

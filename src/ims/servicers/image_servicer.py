@@ -1,0 +1,221 @@
+"""ImageService on the wire."""
+
+from collections.abc import Iterator
+
+import grpc
+
+from ims.domain.page import PageRequest, Position
+from ims.domain.rejection import Category, Reason, Rejection, reject
+from ims.servicers.current_call import current_caller
+from ims.servicers.messages import (
+    disk_message,
+    draft_message,
+    image_message,
+    read_announcement,
+    read_changes,
+    read_draft,
+    read_image_filter,
+    read_use,
+    resolution_message,
+)
+from ims.servicers.page_tokens import Listing
+from ims.servicers.reading import Reading
+from ims.use_cases import image_data, images, use
+from ims.use_cases.deployment import Deployment
+from ims.v1 import image_service_pb2 as pb
+from ims.v1 import image_service_pb2_grpc
+
+
+class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
+    """Parses requests, tells the use case, renders its answer."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+
+    def CreateImage(
+        self, request: pb.CreateImageRequest, context: grpc.ServicerContext
+    ) -> pb.CreateImageResponse:
+        caller, reading = current_caller(), Reading(request)
+        draft = read_draft(reading, request, owner=caller.tenant_id)
+        view = images.create_image(
+            self._deployment,
+            caller=caller,
+            draft=draft,
+            validate_only=request.validate_only,
+            problems=reading.problems,
+        )
+        render = draft_message if request.validate_only else image_message
+        return pb.CreateImageResponse(image=render(view))
+
+    def GetImage(
+        self, request: pb.GetImageRequest, context: grpc.ServicerContext
+    ) -> pb.GetImageResponse:
+        caller, reading = current_caller(), Reading(request)
+        view = images.get_image(
+            self._deployment, caller=caller, image_id=reading.image_id(request.image_id)
+        )
+        return pb.GetImageResponse(image=image_message(view))
+
+    def ListImages(
+        self, request: pb.ListImagesRequest, context: grpc.ServicerContext
+    ) -> pb.ListImagesResponse:
+        caller, reading = current_caller(), Reading(request)
+        image_filter = read_image_filter(reading, request)
+        listing = Listing("ListImages", caller.tenant_id, image_filter)
+        wanted = PageRequest(
+            size=reading.page_size(request.page_size),
+            after=listing.position(reading, request.page_token),
+            count=request.include_total_size,
+        )
+        page = images.list_images(
+            self._deployment,
+            caller=caller,
+            image_filter=image_filter,
+            page=wanted,
+            problems=reading.problems,
+        )
+        token = ""
+        if page.more:
+            last = page.items[-1].image
+            token = listing.position_token(Position(last.create_time, last.id))
+        return pb.ListImagesResponse(
+            images=[image_message(view) for view in page.items],
+            next_page_token=token,
+            total_size=page.total_size or 0,
+        )
+
+    def UpdateImage(
+        self, request: pb.UpdateImageRequest, context: grpc.ServicerContext
+    ) -> pb.UpdateImageResponse:
+        caller, reading = current_caller(), Reading(request)
+        image_id = reading.image_id(request.image_id)
+        changes = read_changes(reading, request)
+        view = images.update_image(
+            self._deployment,
+            caller=caller,
+            image_id=image_id,
+            changes=changes,
+            expected_etag=request.etag,
+            problems=reading.problems,
+        )
+        return pb.UpdateImageResponse(image=image_message(view))
+
+    def DeleteImage(
+        self, request: pb.DeleteImageRequest, context: grpc.ServicerContext
+    ) -> pb.DeleteImageResponse:
+        caller, reading = current_caller(), Reading(request)
+        view, ended = images.delete_image(
+            self._deployment,
+            caller=caller,
+            image_id=reading.image_id(request.image_id),
+            expected_etag=request.etag,
+            validate_only=request.validate_only,
+            problems=reading.problems,
+        )
+        return pb.DeleteImageResponse(image=image_message(view), ended_share_count=ended)
+
+    def UndeleteImage(
+        self, request: pb.UndeleteImageRequest, context: grpc.ServicerContext
+    ) -> pb.UndeleteImageResponse:
+        caller, reading = current_caller(), Reading(request)
+        view, restored = images.undelete_image(
+            self._deployment, caller=caller, image_id=reading.image_id(request.image_id)
+        )
+        return pb.UndeleteImageResponse(image=image_message(view), restored_share_count=restored)
+
+    def DeactivateImage(
+        self, request: pb.DeactivateImageRequest, context: grpc.ServicerContext
+    ) -> pb.DeactivateImageResponse:
+        caller, reading = current_caller(), Reading(request)
+        view = images.deactivate_image(
+            self._deployment, caller=caller, image_id=reading.image_id(request.image_id)
+        )
+        return pb.DeactivateImageResponse(image=image_message(view))
+
+    def ReactivateImage(
+        self, request: pb.ReactivateImageRequest, context: grpc.ServicerContext
+    ) -> pb.ReactivateImageResponse:
+        caller, reading = current_caller(), Reading(request)
+        view = images.reactivate_image(
+            self._deployment, caller=caller, image_id=reading.image_id(request.image_id)
+        )
+        return pb.ReactivateImageResponse(image=image_message(view))
+
+    def UploadImageData(
+        self, request_iterator: Iterator[pb.UploadImageDataRequest], context: grpc.ServicerContext
+    ) -> pb.UploadImageDataResponse:
+        caller = current_caller()
+        first = next(request_iterator, pb.UploadImageDataRequest())
+        if first.WhichOneof("part") != "start":
+            raise _misplaced("the first message of an upload is `start`.")
+        reading = Reading(first)
+        image_id = reading.image_id(first.start.image_id)
+        announced = read_announcement(reading, first.start)
+        view, disk = image_data.upload_image_data(
+            self._deployment,
+            caller=caller,
+            image_id=image_id,
+            disk_index=first.start.disk_index,
+            announced=announced,
+            chunks=_chunks(request_iterator),
+            problems=reading.problems,
+        )
+        return pb.UploadImageDataResponse(image=image_message(view), disk=disk_message(disk))
+
+    def DownloadImageData(
+        self, request: pb.DownloadImageDataRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.DownloadImageDataResponse]:
+        caller, reading = current_caller(), Reading(request)
+        image_id = reading.image_id(request.image_id)
+        length_bytes = reading.not_negative("length_bytes", request.length_bytes)
+        tenant_id = reading.tenant_id("tenant_id", request.tenant_id)
+        with image_data.download_image_data(
+            self._deployment,
+            caller=caller,
+            image_id=image_id,
+            disk_index=request.disk_index,
+            offset_bytes=request.offset_bytes,
+            length_bytes=length_bytes,
+            tenant_id=tenant_id,
+            problems=reading.problems,
+        ) as download:
+            yield pb.DownloadImageDataResponse(
+                start=pb.DownloadImageDataResponse.Start(
+                    disk=disk_message(download.disk),
+                    offset_bytes=download.offset_bytes,
+                    length_bytes=download.length_bytes,
+                )
+            )
+            for chunk in download.chunks:
+                yield pb.DownloadImageDataResponse(chunk=chunk)
+
+    def ResolveImage(
+        self, request: pb.ResolveImageRequest, context: grpc.ServicerContext
+    ) -> pb.ResolveImageResponse:
+        caller, reading = current_caller(), Reading(request)
+        image_id = reading.image_id(request.image_id)
+        wanted = read_use(reading, request, home=caller.region)
+        tenant_id = reading.tenant_id("tenant_id", request.tenant_id)
+        resolution = use.resolve_image(
+            self._deployment,
+            caller=caller,
+            image_id=image_id,
+            use=wanted,
+            tenant_id=tenant_id,
+            problems=reading.problems,
+        )
+        return resolution_message(resolution, tenant_id=request.tenant_id)
+
+
+def _chunks(messages: Iterator[pb.UploadImageDataRequest]) -> Iterator[bytes]:
+    for message in messages:
+        if message.WhichOneof("part") != "chunk":
+            raise _misplaced("every message of an upload but the first is `chunk`.")
+        if message.chunk:
+            yield message.chunk
+
+
+def _misplaced(message: str) -> Rejection:
+    return reject(
+        Category.MALFORMED, Reason.INVALID_FIELD, f"part: {message}", subject="part", field="part"
+    )

@@ -1,0 +1,466 @@
+"""Domain to protobuf and back: one pair of functions for each resource."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from ims.domain.image import (
+    Architecture,
+    BackupService,
+    Disk,
+    DiskFormat,
+    DiskRole,
+    Firmware,
+    Image,
+    ImageClass,
+    ImageId,
+    ImageState,
+    ImageType,
+    KeyId,
+    OperatingSystem,
+    OsType,
+    Relation,
+    Source,
+    SourceKind,
+)
+from ims.domain.image_changes import ImageChanges
+from ims.domain.page import ImageFilter, ShareFilter
+from ims.domain.rejection import Violation
+from ims.domain.share import Share, ShareStatus
+from ims.domain.tenant import Region, TenantId
+from ims.domain.use import Purpose, Resolution, Use
+from ims.domain.view import View
+from ims.rules.image_data import Announcement
+from ims.rules.images import MAX_TAGS, UPDATABLE_FIELDS, role_order
+from ims.servicers.reading import FOREIGN_ID, KEY_ID, SHA256, Reading
+from ims.use_cases.sharing import Recipient, Sharing
+from ims.v1 import error_reason_pb2, image_pb2, image_service_pb2, share_pb2, sharing_service_pb2
+
+_NEVER: Final = datetime.fromtimestamp(0, UTC)
+"""Stands for a time that the service has still to give."""
+
+
+# --- Images, outward ---
+
+
+def image_message(view: View) -> image_pb2.Image:
+    """Return an image as its viewer gets it."""
+    image = view.image
+    message = image_pb2.Image(
+        id=image.id,
+        owner_tenant_id=image.owner,
+        region=image.region,
+        name=image.name,
+        description=image.description,
+        type=image_pb2.Image.Type.Value(image.type),
+        state=image_pb2.Image.State.Value(image.state),
+        disks=[disk_message(disk) for disk in image.disks],
+        os=os_message(image.os),
+        architecture=image_pb2.Image.Architecture.Value(image.architecture),
+        firmware=image_pb2.Image.Firmware.Value(image.firmware),
+        min_disk_gib=image.min_disk_gib,
+        min_ram_mib=image.min_ram_mib,
+        max_ram_mib=image.max_ram_mib,
+        tags=dict(image.tags),
+        source=_source_message(image.source),
+        encryption_key_id=image.encryption_key_id or "",
+        protected=image.protected,
+        for_bms=image.for_bms,
+        create_time=_timestamp(image.create_time),
+        update_time=_timestamp(image.update_time),
+        delete_time=_timestamp(image.delete_time),
+        purge_time=_timestamp(image.purge_time),
+        etag=image.etag,
+    )
+    # The field is called as the law calls it, which Python cannot write as an argument.
+    setattr(message, "class", image_pb2.Image.Class.Value(view.image_class))
+    if view.relation is not None:
+        message.relation = image_pb2.Relation.Kind.Value(view.relation)
+    return message
+
+
+def draft_message(view: View) -> image_pb2.Image:
+    """Return an image that was only checked, not created: it has no id, no times and no etag."""
+    message = image_message(view)
+    for field in ("id", "create_time", "update_time", "etag"):
+        message.ClearField(field)
+    return message
+
+
+def disk_message(disk: Disk) -> image_pb2.Disk:
+    """Return a disk; where and how its bytes are kept stays here."""
+    return image_pb2.Disk(
+        index=disk.index,
+        role=image_pb2.Disk.Role.Value(disk.role),
+        format=image_pb2.Disk.Format.Value(disk.format),
+        state=image_pb2.Disk.State.Value(disk.state),
+        capacity_bytes=disk.capacity_bytes,
+        size_bytes=disk.size_bytes,
+        sha256=disk.sha256,
+    )
+
+
+def os_message(os: OperatingSystem) -> image_pb2.OperatingSystem:
+    """Return an operating system."""
+    return image_pb2.OperatingSystem(
+        type=image_pb2.OperatingSystem.Type.Value(os.type),
+        platform=os.platform,
+        version=os.version,
+        bits=os.bits,
+    )
+
+
+def _source_message(source: Source) -> image_pb2.Source:
+    message = image_pb2.Source()
+    match source.kind:
+        case SourceKind.ECS:
+            message.ecs.server_id = source.id
+            if source.backup_service is not None:
+                message.ecs.backup_service = image_pb2.Source.BackupService.Value(source.backup_service)
+        case SourceKind.BMS:
+            message.bms.server_id = source.id
+        case SourceKind.VOLUME:
+            message.volume.volume_id = source.id
+        case SourceKind.CBR_BACKUP:
+            message.cbr_backup.backup_id = source.id
+            message.cbr_backup.received_by_sharing = source.backup_received_by_sharing
+        case SourceKind.CSBS_BACKUP:
+            message.csbs_backup.backup_id = source.id
+        case SourceKind.FILE:
+            message.file.name = source.file_name
+        case SourceKind.IMAGE:
+            message.image.image_id = source.id
+            message.image.region = source.region
+    return message
+
+
+def _timestamp(time: datetime | None) -> Timestamp | None:
+    if time is None:
+        return None
+    timestamp = Timestamp()
+    timestamp.FromDatetime(time)
+    return timestamp
+
+
+# --- Images, inward ---
+
+
+def read_draft(
+    reading: Reading, request: image_service_pb2.CreateImageRequest, *, owner: TenantId
+) -> Image:
+    """Return the image that a creation asks for; what the service gives it is still to come."""
+    wanted = reading.word(request, "type", ImageType)
+    image_type = wanted or ImageType.SYSTEM_DISK
+    source = _read_source(reading, request.source)
+    architecture = _read_architecture(reading, request)
+    return Image(
+        id=ImageId(""),
+        owner=reading.tenant_id("owner_tenant_id", request.owner_tenant_id) or owner,
+        region=Region(""),
+        name=request.name,
+        description=request.description,
+        type=image_type,
+        state=ImageState.QUEUED,
+        protected=request.protected,
+        for_bms=request.for_bms or source.kind is SourceKind.BMS,
+        os=OperatingSystem(**_read_os(reading, "os", request.os, _OS_FIELDS)),
+        architecture=architecture,
+        firmware=_read_firmware(reading, request, architecture),
+        min_disk_gib=request.min_disk_gib,
+        min_ram_mib=request.min_ram_mib,
+        max_ram_mib=request.max_ram_mib,
+        tags=_read_tags(request.tags),
+        source=source,
+        encryption_key_id=_read_key_id(reading, request.encryption_key_id),
+        disks=_read_disks(reading, request.disks, image_type),
+        create_time=_NEVER,
+        update_time=_NEVER,
+    )
+
+
+def read_changes(reading: Reading, request: image_service_pb2.UpdateImageRequest) -> ImageChanges:
+    """Return what an update wants to change."""
+    paths = list(dict.fromkeys(request.update_mask.paths))
+    if "update_mask" not in {problem.path for problem in reading.problems} and not paths:
+        reading.problem("update_mask", "it names at least one field.")
+    os_fields = [path.removeprefix("os.") for path in paths if path.startswith("os.")]
+    if "os" in paths:
+        os_fields = list(_OS_FIELDS)
+    for field in os_fields:
+        if field not in _OS_FIELDS:
+            reading.problem("update_mask", f"an OS has no field '{field}', but {', '.join(_OS_FIELDS)}.")
+    fields = {"os" if path.startswith("os.") else path for path in paths}
+    return ImageChanges(
+        fields=frozenset(fields),
+        values={
+            path: _read_value(reading, path, request.image) for path in paths if path in _PLAIN_FIELDS
+        },
+        os_values=_read_os(reading, "image.os", request.image.os, os_fields),
+    )
+
+
+_PLAIN_FIELDS: Final = UPDATABLE_FIELDS - {"os"}
+
+
+def _read_value(reading: Reading, field: str, image: image_pb2.Image) -> object:
+    match field:
+        case "tags":
+            return _read_tags(image.tags)
+        case "architecture":
+            return _read_architecture(reading, image, at="image.")
+        case "firmware":
+            architecture = _read_architecture(reading, image, at="image.")
+            return _read_firmware(reading, image, architecture, at="image.")
+        case _:
+            return getattr(image, field)
+
+
+def _read_tags(tags: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(tags.items()))
+
+
+def _read_architecture(reading: Reading, message: Message, *, at: str = "") -> Architecture:
+    return reading.word(message, "architecture", Architecture, at=at) or Architecture.X86_64
+
+
+def _read_firmware(
+    reading: Reading, message: Message, architecture: Architecture, *, at: str = ""
+) -> Firmware:
+    by_default = Firmware.UEFI if architecture is Architecture.AARCH64 else Firmware.BIOS
+    return reading.word(message, "firmware", Firmware, at=at) or by_default
+
+
+_OS_FIELDS: Final = ("type", "platform", "version", "bits")
+
+
+def _read_os(
+    reading: Reading, path: str, os: image_pb2.OperatingSystem, fields: Iterable[str]
+) -> dict[str, Any]:
+    """Return the attributes of an operating system that the fields name."""
+    values: dict[str, Any] = {}
+    for field in fields:
+        match field:
+            case "type":
+                said = reading.word(os, "type", OsType, at=f"{path}.")
+                values["type"] = said or OsType.OTHER
+            case "bits":
+                values["bits"] = os.bits or _DEFAULT_BITS
+                if values["bits"] not in _BITS:
+                    reading.problem(f"{path}.bits", f"it is 32 or 64, not {os.bits}.")
+            case "platform":
+                values["platform"] = reading.text(f"{path}.platform", os.platform, longest=64)
+            case "version":
+                values["version"] = reading.text(f"{path}.version", os.version, longest=128)
+    return values
+
+
+_BITS: Final = (32, 64)
+_DEFAULT_BITS: Final = 64
+
+
+def _read_key_id(reading: Reading, value: str) -> KeyId | None:
+    what = "a key's id: 1 to 64 letters, digits, '-', '.' and '_'"
+    return KeyId(reading.matching("encryption_key_id", value, KEY_ID, what)) or None
+
+
+def _read_disks(
+    reading: Reading,
+    declared: Sequence[image_service_pb2.CreateImageRequest.DiskDeclaration],
+    image_type: ImageType,
+) -> tuple[Disk, ...]:
+    return tuple(
+        Disk(
+            index=index,
+            role=reading.word(each, "role", DiskRole, at=f"disks[{index}].") or role,
+            # Left out, it is a problem that the reading has noted already.
+            format=reading.word(each, "format", DiskFormat, at=f"disks[{index}].") or DiskFormat.RAW,
+        )
+        for index, (each, role) in enumerate(
+            zip(declared, role_order(image_type, len(declared)), strict=True)
+        )
+    )
+
+
+def _read_source(reading: Reading, source: image_pb2.Source) -> Source:
+    origin = source.WhichOneof("origin") or "file"
+    return Source(
+        kind=SourceKind(origin.upper()),
+        id=_source_id(reading, source, origin),
+        file_name=reading.text("source.file.name", source.file.name, longest=255),
+        region=Region(source.image.region),
+        backup_service=reading.word(source.ecs, "backup_service", BackupService, at="source.ecs."),
+        backup_received_by_sharing=source.cbr_backup.received_by_sharing,
+    )
+
+
+_SOURCE_IDS: Final = {
+    "ecs": "server_id",
+    "bms": "server_id",
+    "volume": "volume_id",
+    "cbr_backup": "backup_id",
+    "csbs_backup": "backup_id",
+    "image": "image_id",
+}
+
+
+def _source_id(reading: Reading, source: image_pb2.Source, origin: str) -> str:
+    if origin not in _SOURCE_IDS:
+        return ""
+    field = _SOURCE_IDS[origin]
+    what = "an id: 1 to 128 printable characters, no spaces"
+    value: str = getattr(getattr(source, origin), field)
+    return reading.matching(f"source.{origin}.{field}", value, FOREIGN_ID, what)
+
+
+def read_image_filter(reading: Reading, request: image_service_pb2.ListImagesRequest) -> ImageFilter:
+    """Return what a listing of images lets through."""
+    if len(request.tags) > MAX_TAGS:
+        reading.problem("tags", f"at most {MAX_TAGS} can be asked for, not {len(request.tags)}.")
+    return ImageFilter(
+        relation=reading.word(request, "relation", Relation),
+        image_class=reading.word(request, "class", ImageClass),
+        type=reading.word(request, "type", ImageType),
+        state=reading.word(request, "state", ImageState),
+        name=request.name,
+        name_prefix=request.name_prefix,
+        os_type=reading.word(request, "os_type", OsType),
+        owner=reading.tenant_id("owner_tenant_id", request.owner_tenant_id),
+        tags=_read_tags(request.tags),
+    )
+
+
+# --- Image data ---
+
+
+def read_announcement(
+    reading: Reading, start: image_service_pb2.UploadImageDataRequest.Start
+) -> Announcement:
+    """Return what an upload says of its file."""
+    if start.size_bytes < 0:
+        reading.problem("start.size_bytes", f"it is 1 or more, not {start.size_bytes}.")
+    what = "a SHA-256: 64 hexadecimal digits"
+    sha256 = reading.matching("start.sha256", start.sha256, SHA256, what)
+    return Announcement(size_bytes=start.size_bytes, sha256=sha256.lower())
+
+
+# --- Use ---
+
+
+def read_use(reading: Reading, request: image_service_pb2.ResolveImageRequest, *, home: Region) -> Use:
+    """Return what a consumer wants an image for."""
+    purpose = reading.word(request, "purpose", Purpose)
+    return Use(
+        # Left out, it is a problem that the reading has noted already.
+        purpose=purpose or Purpose.CREATE_ECS,
+        region=reading.region("region", request.region) or home,
+        disk_gib=reading.not_negative("disk_gib", request.disk_gib),
+        ram_mib=reading.not_negative("ram_mib", request.ram_mib),
+        firmware=reading.word(request, "firmware", Firmware),
+    )
+
+
+def resolution_message(
+    resolution: Resolution, *, tenant_id: str
+) -> image_service_pb2.ResolveImageResponse:
+    """Return a consumer's answer, with the requests that read the disks."""
+    image = resolution.image
+    return image_service_pb2.ResolveImageResponse(
+        image_id=image.id,
+        etag=image.etag,
+        relation=image_pb2.Relation.Kind.Value(resolution.relation),
+        disks=[
+            image_service_pb2.ResolveImageResponse.ResolvedDisk(
+                disk=disk_message(disk),
+                read_with=image_service_pb2.DownloadImageDataRequest(
+                    image_id=image.id, disk_index=disk.index, tenant_id=tenant_id
+                ),
+            )
+            for disk in resolution.disks
+        ],
+        os=os_message(image.os),
+        architecture=image_pb2.Image.Architecture.Value(image.architecture),
+        firmware=image_pb2.Image.Firmware.Value(image.firmware),
+        min_disk_gib=image.min_disk_gib,
+        min_ram_mib=image.min_ram_mib,
+        max_ram_mib=image.max_ram_mib,
+    )
+
+
+# --- Shares ---
+
+
+def share_message(share: Share) -> share_pb2.Share:
+    """Return a share."""
+    return share_pb2.Share(
+        image_id=share.image_id,
+        tenant_id=share.tenant_id,
+        region=share.region,
+        status=share_pb2.Share.Status.Value(share.status),
+        vault_id=share.vault_id,
+        create_time=_timestamp(share.create_time),
+        update_time=_timestamp(share.update_time),
+    )
+
+
+def sharing_message(sharing: Sharing) -> sharing_service_pb2.ShareImageResponse:
+    """Return how sharing went."""
+    return sharing_service_pb2.ShareImageResponse(
+        results=[
+            sharing_service_pb2.ShareImageResponse.Result(
+                tenant_id=outcome.tenant_id,
+                share=None if outcome.share is None else share_message(outcome.share),
+                refusals=[_refusal_message(violation) for violation in outcome.refusals],
+            )
+            for outcome in sharing.outcomes
+        ],
+        image_refusals=[_refusal_message(violation) for violation in sharing.image_refusals],
+        share_count=sharing.share_count,
+        share_limit=sharing.share_limit,
+    )
+
+
+def _refusal_message(violation: Violation) -> share_pb2.Refusal:
+    return share_pb2.Refusal(
+        reason=error_reason_pb2.ErrorReason.Value(violation.reason),
+        message=violation.message,
+        metadata={key: str(value) for key, value in violation.metadata.items()},
+    )
+
+
+def read_share_filter(reading: Reading, request: Message) -> ShareFilter:
+    """Return what a listing of shares lets through."""
+    return ShareFilter(status=reading.word(request, "status", ShareStatus))
+
+
+def read_recipients(
+    reading: Reading, recipients: Sequence[share_pb2.Recipient]
+) -> tuple[Recipient, ...]:
+    """Return the tenants that a request names, each once, in its order."""
+    read: dict[TenantId, Recipient] = {}
+    for index, each in enumerate(recipients):
+        path = f"recipients[{index}]"
+        tenant_id = reading.tenant_id(f"{path}.tenant_id", each.tenant_id)
+        region = reading.region(f"{path}.region", each.region)
+        if tenant_id is None:
+            continue
+        if read.setdefault(tenant_id, Recipient(tenant_id=tenant_id, region=region)).region != region:
+            reading.problem(f"{path}.region", "the same tenant is named with another region.")
+    return tuple(read.values())
+
+
+def read_tenant_ids(reading: Reading, tenant_ids: Sequence[str]) -> tuple[TenantId, ...]:
+    """Return the tenants that a request names, each once, in its order."""
+    if len(tenant_ids) > MAX_TENANT_IDS:
+        reading.problem(
+            "tenant_ids", f"at most {MAX_TENANT_IDS} are named a call, not {len(tenant_ids)}."
+        )
+    read = [reading.tenant_id(f"tenant_ids[{index}]", each) for index, each in enumerate(tenant_ids)]
+    if None in read:
+        reading.problem("tenant_ids", "none is empty.")
+    return tuple(dict.fromkeys(each for each in read if each is not None))
+
+
+MAX_TENANT_IDS: Final = 1000

@@ -1,0 +1,144 @@
+"""Takes a request's fields apart, and collects everything that is wrong with them."""
+
+import re
+from collections.abc import Iterator
+from enum import StrEnum
+from functools import cache
+from typing import Final, TypeVar
+
+from google.api.field_behavior_pb2 import REQUIRED, field_behavior
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from ims.domain.image import ImageId
+from ims.domain.rejection import Category, FieldProblem, Reason, reject
+from ims.domain.tenant import Region, TenantId
+
+Word = TypeVar("Word", bound=StrEnum)
+
+TENANT_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
+REGION: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+KEY_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+SHA256: Final = re.compile(r"[0-9A-Fa-f]{64}", re.ASCII)
+FOREIGN_ID: Final = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
+"""The id of a server, a volume, a backup or a vault: another service's, so anything printable."""
+
+DEFAULT_PAGE_SIZE: Final = 50
+MAX_PAGE_SIZE: Final = 1000
+
+
+class Reading:
+    """One request being read; `problems` says what could not be."""
+
+    def __init__(self, request: Message) -> None:
+        self._problems = list(_problems(request, ""))
+
+    @property
+    def problems(self) -> tuple[FieldProblem, ...]:
+        return tuple(self._problems)
+
+    def problem(self, path: str, message: str) -> None:
+        """Note that a field cannot be read."""
+        self._problems.append(FieldProblem(path, message))
+
+    def image_id(self, value: str) -> ImageId:
+        """Return the id of the image that a request is about.
+
+        Without one there is nothing to judge: raises Rejection INVALID_FIELD at once.
+        """
+        if not value:
+            raise reject(
+                Category.MALFORMED,
+                Reason.INVALID_FIELD,
+                "image_id: it is required.",
+                subject="image_id",
+                field="image_id",
+            )
+        # What cannot be an id is one that never existed.
+        return ImageId("" if "\0" in value else value)
+
+    def word(self, message: Message, field: str, vocabulary: type[Word], *, at: str = "") -> Word | None:
+        """Return the word of ours for what an enum field says; None where it says nothing.
+
+        `at` is the path of the message, with a dot at its end.
+        """
+        enum = message.DESCRIPTOR.fields_by_name[field].enum_type
+        assert enum is not None  # only enum fields are read as words
+        value = enum.values_by_number.get(getattr(message, field))
+        if value is None:
+            self.problem(f"{at}{field}", f"it is one of {', '.join(vocabulary)}.")
+            return None
+        return vocabulary(value.name) if value.number else None
+
+    def text(self, path: str, value: str, *, longest: int) -> str:
+        """Return a text of at most so many characters."""
+        if len(value) > longest:
+            self.problem(path, f"it has at most {longest} characters, not {len(value)}.")
+        return value
+
+    def matching(self, path: str, value: str, pattern: re.Pattern[str], what: str) -> str:
+        """Return a text that is empty or matches a pattern."""
+        if value and not pattern.fullmatch(value):
+            self.problem(path, f"it is not {what}.")
+        return value
+
+    def tenant_id(self, path: str, value: str) -> TenantId | None:
+        """Return a tenant's id; None where it is not said."""
+        what = "a tenant's id: 1 to 64 letters, digits, '-', '.', '_' and ':'"
+        return TenantId(self.matching(path, value, TENANT_ID, what)) or None
+
+    def region(self, path: str, value: str) -> Region | None:
+        """Return a region's name; None where it is not said."""
+        what = "a region's name: 1 to 64 letters, digits, '-', '.' and '_'"
+        return Region(self.matching(path, value, REGION, what)) or None
+
+    def not_negative(self, path: str, value: int) -> int:
+        """Return a number that is 0 or more."""
+        if value < 0:
+            self.problem(path, f"it is 0 or more, not {value}.")
+        return value
+
+    def page_size(self, value: int) -> int:
+        """Return how many items a page has."""
+        self.not_negative("page_size", value)
+        return min(value, MAX_PAGE_SIZE) or DEFAULT_PAGE_SIZE
+
+
+def _problems(message: Message, prefix: str) -> Iterator[FieldProblem]:
+    """Yield what is wrong with any message: required fields that are missing, texts nobody can store."""
+    for field, required in _fields(message.DESCRIPTOR):
+        path = f"{prefix}{field.name}"
+        if required and not _is_given(message, field):
+            yield FieldProblem(path, "it is required.")
+        for place, part in _parts(message, field, path):
+            if isinstance(part, Message):
+                yield from _problems(part, f"{place}.")
+            elif isinstance(part, str) and "\0" in part:
+                yield FieldProblem(place, "it has a NUL character.")
+
+
+@cache
+def _fields(descriptor: Descriptor) -> tuple[tuple[FieldDescriptor, bool], ...]:
+    """Return the fields that need looking at, each with whether it is required."""
+    fields = (
+        (field, REQUIRED in field.GetOptions().Extensions[field_behavior]) for field in descriptor.fields
+    )
+    looked_at = {FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_MESSAGE}
+    return tuple((field, required) for field, required in fields if required or field.type in looked_at)
+
+
+def _is_given(message: Message, field: FieldDescriptor) -> bool:
+    return message.HasField(field.name) if field.has_presence else bool(getattr(message, field.name))
+
+
+def _parts(message: Message, field: FieldDescriptor, path: str) -> Iterator[tuple[str, object]]:
+    value = getattr(message, field.name)
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        for key, item in value.items():
+            yield path, key
+            yield path, item
+    elif field.is_repeated:
+        for index, item in enumerate(value):
+            yield f"{path}[{index}]", item
+    elif field.message_type is None or message.HasField(field.name):
+        yield path, value

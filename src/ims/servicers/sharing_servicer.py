@@ -1,0 +1,179 @@
+"""SharingService on the wire."""
+
+import grpc
+
+from ims.domain.page import PageRequest, Position
+from ims.servicers.current_call import current_caller
+from ims.servicers.messages import (
+    image_message,
+    read_recipients,
+    read_share_filter,
+    read_tenant_ids,
+    share_message,
+    sharing_message,
+)
+from ims.servicers.page_tokens import Listing
+from ims.servicers.reading import FOREIGN_ID, Reading
+from ims.use_cases import sharing
+from ims.use_cases.deployment import Deployment
+from ims.v1 import sharing_service_pb2 as pb
+from ims.v1 import sharing_service_pb2_grpc
+
+
+class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
+    """Parses requests, tells the use case, renders its answer."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+
+    def ShareImage(
+        self, request: pb.ShareImageRequest, context: grpc.ServicerContext
+    ) -> pb.ShareImageResponse:
+        caller, reading = current_caller(), Reading(request)
+        image_id = reading.image_id(request.image_id)
+        recipients = read_recipients(reading, request.recipients)
+        if request.validate_only:
+            outcome = sharing.preview_sharing(
+                self._deployment,
+                caller=caller,
+                image_id=image_id,
+                recipients=recipients,
+                problems=reading.problems,
+            )
+        else:
+            outcome = sharing.share_image(
+                self._deployment,
+                caller=caller,
+                image_id=image_id,
+                recipients=recipients,
+                allow_partial=request.allow_partial,
+                problems=reading.problems,
+            )
+        return sharing_message(outcome)
+
+    def UnshareImage(
+        self, request: pb.UnshareImageRequest, context: grpc.ServicerContext
+    ) -> pb.UnshareImageResponse:
+        caller, reading = current_caller(), Reading(request)
+        image_id = reading.image_id(request.image_id)
+        tenant_ids = read_tenant_ids(reading, request.tenant_ids)
+        if request.all_tenants == bool(request.tenant_ids):
+            reading.problem("tenant_ids", "name tenants, or set all_tenants; one of both, not both.")
+        ended = sharing.unshare_image(
+            self._deployment,
+            caller=caller,
+            image_id=image_id,
+            tenant_ids=None if request.all_tenants else tenant_ids,
+            problems=reading.problems,
+        )
+        had_one = {share.tenant_id for share in ended}
+        return pb.UnshareImageResponse(
+            ended_shares=[share_message(share) for share in ended],
+            not_shared_tenant_ids=[each for each in tenant_ids if each not in had_one],
+        )
+
+    def GetShare(
+        self, request: pb.GetShareRequest, context: grpc.ServicerContext
+    ) -> pb.GetShareResponse:
+        caller, reading = current_caller(), Reading(request)
+        image_id = reading.image_id(request.image_id)
+        tenant_id = reading.tenant_id("tenant_id", request.tenant_id)
+        share = sharing.get_share(
+            self._deployment,
+            caller=caller,
+            image_id=image_id,
+            tenant_id=tenant_id,
+            problems=reading.problems,
+        )
+        return pb.GetShareResponse(share=share_message(share))
+
+    def ListShares(
+        self, request: pb.ListSharesRequest, context: grpc.ServicerContext
+    ) -> pb.ListSharesResponse:
+        caller, reading = current_caller(), Reading(request)
+        image_id = reading.image_id(request.image_id)
+        share_filter = read_share_filter(reading, request)
+        listing = Listing("ListShares", caller.tenant_id, image_id, share_filter)
+        place = listing.place(reading, request.page_token, parts=1)
+        size = reading.page_size(request.page_size)
+        page = sharing.list_shares(
+            self._deployment,
+            caller=caller,
+            image_id=image_id,
+            share_filter=share_filter,
+            size=size,
+            after=place[0] if place else "",
+            count=request.include_total_size,
+            problems=reading.problems,
+        )
+        return pb.ListSharesResponse(
+            shares=[share_message(share) for share in page.items],
+            next_page_token=listing.token(page.items[-1].tenant_id) if page.more else "",
+            total_size=page.total_size or 0,
+        )
+
+    def ListReceivedShares(
+        self, request: pb.ListReceivedSharesRequest, context: grpc.ServicerContext
+    ) -> pb.ListReceivedSharesResponse:
+        caller, reading = current_caller(), Reading(request)
+        share_filter = read_share_filter(reading, request)
+        listing = Listing("ListReceivedShares", caller.tenant_id, share_filter)
+        wanted = PageRequest(
+            size=reading.page_size(request.page_size),
+            after=listing.position(reading, request.page_token),
+            count=request.include_total_size,
+        )
+        page = sharing.list_received_shares(
+            self._deployment,
+            caller=caller,
+            share_filter=share_filter,
+            page=wanted,
+            problems=reading.problems,
+        )
+        received = [(view, view.share) for view in page.items if view.share is not None]
+        token = ""
+        if page.more:
+            _, last = received[-1]
+            token = listing.position_token(Position(last.create_time, last.image_id))
+        return pb.ListReceivedSharesResponse(
+            received_shares=[
+                pb.ListReceivedSharesResponse.ReceivedShare(
+                    share=share_message(share), image=image_message(view)
+                )
+                for view, share in received
+            ],
+            next_page_token=token,
+            total_size=page.total_size or 0,
+        )
+
+    def AcceptShare(
+        self, request: pb.AcceptShareRequest, context: grpc.ServicerContext
+    ) -> pb.AcceptShareResponse:
+        caller, reading = current_caller(), Reading(request)
+        image_id = reading.image_id(request.image_id)
+        what = "a vault's id: 1 to 128 printable characters, no spaces"
+        vault_id = reading.matching("vault_id", request.vault_id, FOREIGN_ID, what)
+        share = sharing.accept_share(
+            self._deployment,
+            caller=caller,
+            image_id=image_id,
+            vault_id=vault_id,
+            problems=reading.problems,
+        )
+        return pb.AcceptShareResponse(share=share_message(share))
+
+    def RejectShare(
+        self, request: pb.RejectShareRequest, context: grpc.ServicerContext
+    ) -> pb.RejectShareResponse:
+        caller, reading = current_caller(), Reading(request)
+        share = sharing.reject_share(
+            self._deployment, caller=caller, image_id=reading.image_id(request.image_id)
+        )
+        return pb.RejectShareResponse(share=share_message(share))
+
+    def LeaveShare(
+        self, request: pb.LeaveShareRequest, context: grpc.ServicerContext
+    ) -> pb.LeaveShareResponse:
+        caller, reading = current_caller(), Reading(request)
+        sharing.leave_share(self._deployment, caller=caller, image_id=reading.image_id(request.image_id))
+        return pb.LeaveShareResponse()

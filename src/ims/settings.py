@@ -1,0 +1,133 @@
+"""Every setting with its unit, default and meaning; read once, by `ims serve`, and passed on."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from ims.domain.vault import VaultType
+
+GIB = 1024**3
+
+
+class SettingsError(Exception):
+    """The service cannot start as it is set up; the message is one line for the operator."""
+
+
+class VaultSetting(BaseModel):
+    """A backup vault of a tenant."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    type: VaultType = VaultType.SERVER_BACKUP
+    capacity_gib: int = Field(ge=1)
+
+
+class Settings(BaseSettings):
+    """What an operator can set: by flags, in the environment (IMS_…), in a TOML file, in this order."""
+
+    model_config = SettingsConfigDict(env_prefix="IMS_", frozen=True, extra="forbid")
+
+    listen: str = "127.0.0.1:50051"
+    """The address and port to serve on; port 0 takes any free one."""
+    allow_development_identity_on_network: bool = False
+    """Serve with the development identity on an address that others can reach, where everybody is whoever
+    they say they are."""
+    region: str = Field("local", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    """The region that this deployment serves."""
+    data: Path = Path("data")
+    """The folder for the catalogue, the blobs and the keys, unless they are put elsewhere."""
+    database_url: str = ""
+    """Where the catalogue is, as an SQLAlchemy URL; left out, in an SQLite file in the data folder."""
+    key_file: Path | None = None
+    """The file of keys for encryption at rest; left out, keys.toml in the data folder."""
+
+    threads: int = Field(32, ge=4, le=1024)
+    """How many calls are served at once."""
+    max_transfers: int = Field(16, ge=1)
+    """How many uploads and downloads run at once; fewer than threads."""
+    chunk_bytes: int = Field(1024**2, ge=1024, le=4 * 1024**2)
+    """How many bytes a message of a download carries."""
+    drain_seconds: float = Field(30, ge=0)
+    """How long running calls may go on after SIGTERM."""
+    sweep_seconds: float = Field(60, gt=0)
+    """How often deleted images whose grace period has ended are purged."""
+
+    shares_per_image: int = Field(128, ge=0, le=100_000)
+    """With how many tenants an image can be shared (law 3.5)."""
+    shares_per_full_ecs_image: int | None = Field(None, ge=0)
+    """The same for full-ECS images, when it is lower; left out, the same."""
+    max_image_file_bytes: ByteSize = Field(ByteSize(128 * GIB), ge=1, le=1024 * GIB)
+    """How large a disk's file may be (law 5.5), for instance "128GiB"; up to 1 TiB."""
+    grace_period_seconds: int = Field(7 * 24 * 3600, ge=0)
+    """How long a deleted image can be restored (law 5.7)."""
+
+    tenant_directory: Literal["open", "closed"] = "open"
+    """Whether tenants that are not listed below can be shared with (law 3.9)."""
+    tenants: dict[str, str] = {}
+    """The tenants that are known, each with its region."""
+    vaults: dict[str, list[VaultSetting]] | None = None
+    """Each tenant's backup vaults; left out, the deployment has no backup provider (law 4.7)."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read the flags, then the environment, then the file that `load` names."""
+        file = settings_cls.model_config.get("toml_file")
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file))
+
+    @property
+    def host(self) -> str:
+        """The address part of `listen`."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def blob_folder(self) -> Path:
+        return self.data / "blobs"
+
+    @property
+    def catalogue_url(self) -> str:
+        """The database to connect to."""
+        return self.database_url or f"sqlite:///{self.data / 'catalogue.sqlite3'}"
+
+    @property
+    def keys(self) -> Path:
+        """The file of keys to use."""
+        return self.key_file or self.data / "keys.toml"
+
+
+def load(config_file: Path | None, overrides: dict[str, Any]) -> Settings:
+    """Return the settings: what the flags say, else the environment, else the file, else the defaults.
+
+    Raises SettingsError naming what is wrong.
+    """
+    if config_file is not None and not config_file.is_file():
+        message = f"there is no settings file {config_file}"
+        raise SettingsError(message)
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=config_file)
+
+    try:
+        return FromFile(**overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"])
+        message = f"setting {path}: {first['msg']}"
+        raise SettingsError(message) from error
+    except ValueError as error:  # the file is no TOML, or a variable no JSON
+        message = f"the settings cannot be read: {error}"
+        raise SettingsError(message) from error

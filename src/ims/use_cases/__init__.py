@@ -1,0 +1,1 @@
+"""Tells the story of each RPC in business words; speaks neither gRPC nor SQL."""

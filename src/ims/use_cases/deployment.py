@@ -1,0 +1,78 @@
+"""What every use case works with, and how it comes to see an image."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from ims.blob_store.interface import BlobStore
+from ims.domain.caller import Caller
+from ims.domain.image import ImageId
+from ims.domain.limits import Limits
+from ims.domain.tenant import Region, TenantId
+from ims.domain.view import View
+from ims.providers.backups import BackupProvider
+from ims.providers.keys import KeyProvider
+from ims.providers.tenants import TenantDirectory
+from ims.repository.database import Database, Reading, Transaction
+from ims.rules.engine import enforce
+from ims.rules.use import ACT_FOR_TENANT, Representation
+from ims.rules.visibility import SEE_IMAGE, Sight
+from ims.use_cases.transfers import Transfers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """One running service: where it is, what it keeps its things in, whom it asks, what it allows."""
+
+    region: Region
+    database: Database
+    blobs: BlobStore
+    keys: KeyProvider
+    tenants: TenantDirectory
+    backups: BackupProvider | None = None
+    """None where the deployment has no backup provider."""
+    transfers: Transfers
+    limits: Limits = field(default_factory=Limits)
+    grace_period: timedelta = timedelta(days=7)
+    """How long a deleted image can be restored."""
+    chunk_bytes: int = 1024**2
+    """How many bytes a message of a download carries."""
+    now: Callable[[], datetime]
+    new_id: Callable[[], str] = lambda: str(uuid.uuid4())
+
+
+def see(deployment: Deployment, reading: Reading, caller: Caller, image_id: ImageId) -> View:
+    """Return an image as the caller sees it. Raises Rejection IMAGE_NOT_FOUND when it does not."""
+    view = reading.images.view(image_id, caller.tenant_id)
+    return _seen(Sight(caller=caller, view=view, now=deployment.now()))
+
+
+def see_locked(
+    deployment: Deployment,
+    tx: Transaction,
+    caller: Caller,
+    image_id: ImageId,
+    *,
+    governing: bool = False,
+) -> View:
+    """Return an image like `see`, and keep everybody else from it until the transaction ends."""
+    view = tx.images.lock(image_id, caller.tenant_id)
+    return _seen(Sight(caller=caller, view=view, now=deployment.now(), governing=governing))
+
+
+def _seen(sight: Sight) -> View:
+    enforce(SEE_IMAGE, sight)
+    assert sight.view is not None  # or the rule would have been broken
+    return sight.view
+
+
+def representing(caller: Caller, tenant_id: TenantId | None) -> Caller:
+    """Return the caller as the tenant it acts for (None: its own), with no rights but that tenant's.
+
+    Raises Rejection ROLE_REQUIRED when it may not act for that tenant.
+    """
+    if tenant_id is None or tenant_id == caller.tenant_id:
+        return caller
+    enforce(ACT_FOR_TENANT, Representation(caller=caller, tenant_id=tenant_id))
+    return replace(caller, tenant_id=tenant_id, roles=frozenset())

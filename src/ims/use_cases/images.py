@@ -1,0 +1,287 @@
+"""The story of each call on an image's record."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from ims.domain.caller import Caller
+from ims.domain.image import Image, ImageId, ImageState
+from ims.domain.image_changes import ImageChanges
+from ims.domain.page import ImageFilter, Page, PageRequest
+from ims.domain.rejection import FieldProblem
+from ims.domain.tenant import NOBODY
+from ims.domain.view import View
+from ims.repository.database import Transaction
+from ims.rules.attempt import Attempt
+from ims.rules.engine import Rule, enforce
+from ims.rules.form import READ_QUERY, Query, every_field_can_be_read
+from ims.rules.images import (
+    CREATE_IMAGE,
+    DEACTIVATE_IMAGE,
+    DELETE_IMAGE,
+    PUBLISH_IMAGE,
+    REACTIVATE_IMAGE,
+    SERVICE_SOURCES,
+    UNDELETE_IMAGE,
+    UNPUBLISH_IMAGE,
+    UPDATE_IMAGE,
+    ChangeAttempt,
+    CreationAttempt,
+    UndeletionAttempt,
+    UpdateAttempt,
+    whole_gib,
+)
+from ims.rules.states import Verb, state_after
+from ims.use_cases.deployment import Deployment, see, see_locked
+
+Problems = tuple[FieldProblem, ...]
+
+
+def create_image(
+    deployment: Deployment,
+    *,
+    caller: Caller,
+    draft: Image,
+    validate_only: bool = False,
+    problems: Problems = (),
+) -> View:
+    """Create the record of an image; its disks are uploaded later.
+
+    The draft holds what the caller said; id, region, state and times are given here.
+    """
+    now = deployment.now()
+    image = replace(
+        draft,
+        id=ImageId(deployment.new_id()),
+        region=deployment.region,
+        state=ImageState.QUEUED,
+        declared_by=caller.tenant_id if draft.source.kind in SERVICE_SOURCES else None,
+        create_time=now,
+        update_time=now,
+    )
+    key_id = image.encryption_key_id
+    key_usable = key_id is not None and deployment.keys.is_usable(key_id, image.owner)
+    with deployment.database.transaction() as tx:
+        attempt = CreationAttempt(
+            caller=caller,
+            draft=image,
+            name_taken=tx.images.name_taken(image.owner, image.name),
+            backup_used=tx.images.backup_used(image.source),
+            key_usable=key_usable,
+            problems=problems,
+        )
+        enforce(CREATE_IMAGE, attempt)
+        if not validate_only:
+            tx.images.add(image)
+    return View(image=image, viewer=caller.tenant_id)
+
+
+def get_image(
+    deployment: Deployment, *, caller: Caller, image_id: ImageId, problems: Problems = ()
+) -> View:
+    """Return an image as the caller sees it."""
+    with deployment.database.reading() as reading:
+        view = see(deployment, reading, caller, image_id)
+    enforce((every_field_can_be_read,), Attempt(caller=caller, image=view.image, problems=problems))
+    return view
+
+
+def list_images(
+    deployment: Deployment,
+    *,
+    caller: Caller,
+    image_filter: ImageFilter,
+    page: PageRequest,
+    problems: Problems = (),
+) -> Page[View]:
+    """Return a part of the images that the caller's tenant owns, has accepted, or that are public."""
+    enforce(READ_QUERY, Query(problems))
+    with deployment.database.reading() as reading:
+        return reading.images.list(caller.tenant_id, image_filter, page)
+
+
+def update_image(
+    deployment: Deployment,
+    *,
+    caller: Caller,
+    image_id: ImageId,
+    changes: ImageChanges,
+    expected_etag: str = "",
+    problems: Problems = (),
+) -> View:
+    """Change some fields of an image."""
+    with deployment.database.transaction() as tx:
+        view = see_locked(deployment, tx, caller, image_id)
+        image = view.image
+        draft = _with_derived_min_disk(changes.applied_to(image))
+        attempt = UpdateAttempt(
+            caller=caller,
+            image=image,
+            draft=draft,
+            fields=changes.fields,
+            name_taken=tx.images.name_taken(image.owner, draft.name, besides=image.id),
+            expected_etag=expected_etag,
+            problems=problems,
+        )
+        enforce(UPDATE_IMAGE, attempt)
+        return replace(view, image=tx.images.save(draft, now=deployment.now()))
+
+
+def _with_derived_min_disk(image: Image) -> Image:
+    if image.min_disk_gib == 0 and image.disks:
+        return replace(image, min_disk_gib=whole_gib(image.disks[0].capacity_bytes))
+    return image
+
+
+def delete_image(
+    deployment: Deployment,
+    *,
+    caller: Caller,
+    image_id: ImageId,
+    expected_etag: str = "",
+    validate_only: bool = False,
+    problems: Problems = (),
+) -> tuple[View, int]:
+    """Delete an image and end its shares; return it with the number of shares that ended.
+
+    The shares stay on record for an undeletion; nobody but the owner can tell that they do.
+    """
+    with deployment.database.transaction() as tx:
+        view = see_locked(deployment, tx, caller, image_id)
+        attempt = ChangeAttempt(
+            caller=caller, image=view.image, expected_etag=expected_etag, problems=problems
+        )
+        enforce(DELETE_IMAGE, attempt)
+        ended = tx.shares.count(image_id)
+        if validate_only:
+            return view, ended
+        now = deployment.now()
+        deleted = replace(
+            view.image,
+            state=state_after(Verb.DELETE, view.image),
+            state_before_deletion=view.image.state,
+            delete_time=now,
+            purge_time=now + deployment.grace_period,
+        )
+        return replace(view, image=tx.images.save(deleted, now=now), has_shares=False), ended
+
+
+def undelete_image(
+    deployment: Deployment, *, caller: Caller, image_id: ImageId, problems: Problems = ()
+) -> tuple[View, int]:
+    """Restore a deleted image with its shares; return it with the number of shares that came back."""
+    with deployment.database.transaction() as tx:
+        view = see_locked(deployment, tx, caller, image_id)
+        image = view.image
+        attempt = UndeletionAttempt(
+            caller=caller,
+            image=image,
+            name_taken=tx.images.name_taken(image.owner, image.name, besides=image.id),
+            backup_used=tx.images.backup_used(image.source, besides=image.id),
+            problems=problems,
+        )
+        enforce(UNDELETE_IMAGE, attempt)
+        restored = replace(
+            image,
+            state=state_after(Verb.UNDELETE, image),
+            state_before_deletion=None,
+            delete_time=None,
+            purge_time=None,
+        )
+        saved = tx.images.save(restored, now=deployment.now())
+        return replace(view, image=saved), tx.shares.count(image_id)
+
+
+def deactivate_image(
+    deployment: Deployment, *, caller: Caller, image_id: ImageId, problems: Problems = ()
+) -> View:
+    """Refuse an image's bytes to everyone from now on."""
+    return _move(deployment, DEACTIVATE_IMAGE, Verb.DEACTIVATE, caller, image_id, problems)
+
+
+def reactivate_image(
+    deployment: Deployment, *, caller: Caller, image_id: ImageId, problems: Problems = ()
+) -> View:
+    """Give a deactivated image's bytes out again."""
+    return _move(deployment, REACTIVATE_IMAGE, Verb.REACTIVATE, caller, image_id, problems)
+
+
+def _move(
+    deployment: Deployment,
+    rules: tuple[Rule[Attempt], ...],
+    verb: Verb,
+    caller: Caller,
+    image_id: ImageId,
+    problems: Problems,
+) -> View:
+    with deployment.database.transaction() as tx:
+        view = see_locked(deployment, tx, caller, image_id)
+        enforce(rules, Attempt(caller=caller, image=view.image, problems=problems))
+        moved = replace(view.image, state=state_after(verb, view.image))
+        return replace(view, image=tx.images.save(moved, now=deployment.now()))
+
+
+def publish_image(
+    deployment: Deployment, *, caller: Caller, image_id: ImageId, problems: Problems = ()
+) -> tuple[View, int]:
+    """Make an image every tenant's; return it with the number of shares that this ended."""
+
+    def publish(tx: Transaction, image: Image) -> tuple[Image, int]:
+        ended = len(tx.shares.remove(image_id))
+        return replace(image, public=True), ended
+
+    return _govern(deployment, PUBLISH_IMAGE, publish, caller, image_id, problems)
+
+
+def unpublish_image(
+    deployment: Deployment, *, caller: Caller, image_id: ImageId, problems: Problems = ()
+) -> View:
+    """Make a public image its owner's private one again."""
+
+    def unpublish(_tx: Transaction, image: Image) -> tuple[Image, int]:
+        return replace(image, public=False), 0
+
+    return _govern(deployment, UNPUBLISH_IMAGE, unpublish, caller, image_id, problems)[0]
+
+
+def _govern(
+    deployment: Deployment,
+    rules: tuple[Rule[Attempt], ...],
+    change: Callable[[Transaction, Image], tuple[Image, int]],
+    caller: Caller,
+    image_id: ImageId,
+    problems: Problems,
+) -> tuple[View, int]:
+    with deployment.database.transaction() as tx:
+        view = see_locked(deployment, tx, caller, image_id, governing=True)
+        enforce(rules, Attempt(caller=caller, image=view.image, problems=problems))
+        changed, ended = change(tx, view.image)
+        if changed != view.image:
+            changed = tx.images.save(changed, now=deployment.now())
+        return View(
+            image=changed, viewer=caller.tenant_id, has_shares=view.has_shares and not ended
+        ), ended
+
+
+def purge_images(deployment: Deployment) -> int:
+    """Remove for ever the deleted images whose grace period has ended; return how many there were."""
+    with deployment.database.reading() as reading:
+        due = reading.images.due_for_purge(deployment.now())
+    purged = 0
+    for image_id in due:
+        purged += _purge(deployment, image_id)
+    return purged
+
+
+def _purge(deployment: Deployment, image_id: ImageId) -> bool:
+    with deployment.database.transaction() as tx:
+        view = tx.images.lock(image_id, NOBODY)
+        # Looked at again under the lock: it may have been undeleted or purged meanwhile.
+        if view is None or view.image.purge_time is None or view.image.purge_time > deployment.now():
+            return False
+        tx.images.purge(image_id)
+    # The record goes first: a crash in between leaves blobs that nothing names, which the next start
+    # removes, and never a record whose bytes are missing.
+    for disk in view.image.disks:
+        if disk.blob_key:
+            deployment.blobs.delete(disk.blob_key)
+    return True

@@ -1,0 +1,40 @@
+"""The story of using an image: a consumer asks, and gets a pinned answer or the rules that forbid it."""
+
+from ims.domain.caller import Caller
+from ims.domain.image import DiskRole, ImageId
+from ims.domain.rejection import FieldProblem
+from ims.domain.tenant import TenantId
+from ims.domain.use import Purpose, Resolution, Use
+from ims.rules.engine import enforce
+from ims.rules.use import RESOLVE_IMAGE, UseAttempt
+from ims.use_cases.deployment import Deployment, representing, see
+
+
+def resolve_image(
+    deployment: Deployment,
+    *,
+    caller: Caller,
+    image_id: ImageId,
+    use: Use,
+    tenant_id: TenantId | None = None,
+    problems: tuple[FieldProblem, ...] = (),
+) -> Resolution:
+    """Tell whether a tenant (None: the caller's own) may use an image, and what it would read."""
+    user = representing(caller, tenant_id)
+    with deployment.database.reading() as reading:
+        view = see(deployment, reading, user, image_id)
+    image = view.image
+    key_id = image.encryption_key_id
+    attempt = UseAttempt(
+        caller=user,
+        image=image,
+        share=view.share,
+        use=use,
+        key_usable=key_id is not None and deployment.keys.is_usable(key_id, image.owner),
+        problems=problems,
+    )
+    enforce(RESOLVE_IMAGE, attempt)
+    assert view.relation is not None  # or the image would not have been seen, or not accepted
+    system_disk_only = use.purpose is Purpose.CHANGE_OS
+    disks = tuple(disk for disk in image.disks if disk.role is DiskRole.SYSTEM or not system_disk_only)
+    return Resolution(image=image, relation=view.relation, disks=disks)

@@ -1,0 +1,180 @@
+"""Calls a real server, as one tenant or another, and takes its rejections apart."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from ims.v1 import (
+    admin_service_pb2,
+    admin_service_pb2_grpc,
+    image_pb2,
+    image_service_pb2,
+    image_service_pb2_grpc,
+    sharing_service_pb2,
+    sharing_service_pb2_grpc,
+)
+
+SERVICES = {
+    "ImageService": (image_service_pb2, image_service_pb2_grpc.ImageServiceStub),
+    "SharingService": (sharing_service_pb2, sharing_service_pb2_grpc.SharingServiceStub),
+    "AdminService": (admin_service_pb2, admin_service_pb2_grpc.AdminServiceStub),
+}
+METHODS = {
+    method.name: (service, method)
+    for service, (module, _) in SERVICES.items()
+    for method in module.DESCRIPTOR.services_by_name[service].methods
+}
+"""Every RPC of ours by its name."""
+
+CHUNK_BYTES = 64 * 1024
+TIMEOUT_SECONDS = 60
+
+
+def request_class(rpc: str) -> Any:
+    service, method = METHODS[rpc]
+    return getattr(SERVICES[service][0], method.input_type.name)
+
+
+class Tenant:
+    """Calls a server as one tenant: `acme.GetImage(image_id=…)` for every RPC there is."""
+
+    def __init__(self, target: str, tenant: str | None, *roles: str, region: str = "") -> None:
+        self.id = tenant
+        self._channel = grpc.insecure_channel(target)
+        self._stubs = {name: stub(self._channel) for name, (_, stub) in SERVICES.items()}
+        self._metadata = [("ims-roles", ",".join(roles))] if roles else []
+        if tenant is not None:
+            self._metadata.append(("ims-tenant", tenant))
+        if region:
+            self._metadata.append(("ims-region", region))
+
+    def __getattr__(self, rpc: str) -> Any:
+        if rpc not in METHODS:
+            raise AttributeError(rpc)
+        return lambda **fields: self.call(rpc, request_class(rpc)(**fields))
+
+    def call(self, rpc: str, request: Any) -> Any:
+        """Send a request (or, where a stream is taken, an iterable of them); return what comes back."""
+        service, method = METHODS[rpc]
+        if method.client_streaming and not isinstance(request, Iterator):
+            request = iter([request])
+        stub = getattr(self._stubs[service], rpc)
+        answer = stub(request, metadata=self._metadata, timeout=TIMEOUT_SECONDS)
+        return list(answer) if method.server_streaming else answer
+
+    def call_raw(self, rpc: str, data: bytes) -> bytes:
+        """Send bytes that may be no message at all."""
+        service, method = METHODS[rpc]
+        shape = f"{_arity(method.client_streaming)}_{_arity(method.server_streaming)}"
+        call = getattr(self._channel, shape)(f"/ims.v1.{service}/{rpc}")
+        request = iter([data]) if method.client_streaming else data
+        answer = call(request, metadata=self._metadata, timeout=TIMEOUT_SECONDS)
+        return b"".join(answer) if method.server_streaming else answer
+
+    # --- stories that tests tell again and again ---
+
+    def create(self, name: str, **fields: Any) -> image_pb2.Image:
+        """Create a QUEUED image; a RAW system disk unless said otherwise."""
+        fields = {"type": "SYSTEM_DISK", "disks": [{"format": "RAW"}], **fields}
+        return self.CreateImage(name=name, **fields).image
+
+    def upload(
+        self, image_id: str, content: bytes, disk_index: int = 0, **start: Any
+    ) -> image_service_pb2.UploadImageDataResponse:
+        """Fill a disk; size and digest are announced as they are unless said otherwise."""
+        announced = {
+            "image_id": image_id,
+            "disk_index": disk_index,
+            "size_bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            **start,
+        }
+        return self.call("UploadImageData", upload_messages(announced, content))
+
+    def active(self, name: str, content: bytes = b"bytes of a disk " * 64, **fields: Any) -> image_pb2.Image:
+        """Create an image and upload the same bytes to each of its disks."""
+        image = self.create(name, **fields)
+        for disk in image.disks:
+            image = self.upload(image.id, content, disk.index).image
+        return image
+
+    def download(self, image_id: str, **fields: Any) -> bytes:
+        """Return the bytes of a disk."""
+        messages = self.DownloadImageData(image_id=image_id, **fields)
+        return b"".join(message.chunk for message in messages)
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+def upload_messages(
+    start: dict[str, Any], content: bytes
+) -> Iterator[image_service_pb2.UploadImageDataRequest]:
+    message = image_service_pb2.UploadImageDataRequest
+    yield message(start=start)
+    for offset in range(0, len(content), CHUNK_BYTES):
+        yield message(chunk=content[offset : offset + CHUNK_BYTES])
+
+
+def _arity(streaming: bool) -> str:
+    return "stream" if streaming else "unary"
+
+
+@dataclass
+class Declined:
+    """What a rejection said."""
+
+    code: str = ""
+    message: str = ""
+    reason: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    violations: list[tuple[str, str, str]] = field(default_factory=list)
+    """(reason, subject, sentence) of every rule broken; a quota's has no reason of its own."""
+    details: list[Any] = field(default_factory=list)
+    status_bytes: bytes = b""
+    """The whole google.rpc.Status, as it came."""
+
+    @property
+    def reasons(self) -> list[str]:
+        return [reason for reason, _, _ in self.violations]
+
+
+@contextmanager
+def declined() -> Iterator[Declined]:
+    """Expect the block to be declined; what it is given is filled in when the block has ended."""
+    seen = Declined()
+    try:
+        yield seen
+    except grpc.RpcError as error:
+        fill_in(seen, error)
+    else:
+        message = "the call was not declined"
+        raise AssertionError(message)
+
+
+def fill_in(seen: Declined, error: Any) -> None:
+    seen.code, seen.message = error.code().name, error.details()
+    status = rpc_status.from_call(error)
+    if status is None:
+        return
+    seen.status_bytes = status.SerializeToString(deterministic=True)
+    for packed in status.details:
+        kind = getattr(error_details_pb2, packed.TypeName().rpartition(".")[2])
+        detail = kind()
+        packed.Unpack(detail)
+        seen.details.append(detail)
+        match detail:
+            case error_details_pb2.ErrorInfo():
+                seen.reason, seen.metadata = detail.reason, dict(detail.metadata)
+            case error_details_pb2.PreconditionFailure():
+                seen.violations = [(v.type, v.subject, v.description) for v in detail.violations]
+            case error_details_pb2.BadRequest():
+                seen.violations = [(v.reason, v.field, v.description) for v in detail.field_violations]
+            case error_details_pb2.QuotaFailure():
+                seen.violations = [("", v.subject, v.description) for v in detail.violations]

@@ -1,0 +1,119 @@
+"""The real things that tests work with: a service on a local port, in a folder of its own."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from builders import HOME
+from calling import Tenant
+from hypothesis import settings as hypothesis_settings
+
+from ims.bootstrap import Service
+from ims.domain.image import KeyId
+from ims.providers.keys import add_key
+from ims.settings import Settings
+from ims.use_cases.deployment import Deployment
+
+# The time a single example takes says nothing on a shared machine.
+hypothesis_settings.register_profile("ims", deadline=None, print_blob=True)
+hypothesis_settings.load_profile("ims")
+
+IN_CI = bool(os.environ.get("CI"))
+
+
+def needs(tool: str | None, name: str) -> str:
+    """Return a tool's path; without it skip the test, but not in CI."""
+    if tool:
+        return tool
+    if IN_CI:
+        pytest.fail(f"{name} is missing, and nothing is skipped in CI")
+    pytest.skip(f"{name} is not installed")
+
+
+class Clock:
+    """A clock that stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self._now = datetime(2026, 1, 1, tzinfo=UTC)
+        self._lock = threading.Lock()
+
+    def now(self) -> datetime:
+        """Return the time; every look is a microsecond later, so that times tell what came first."""
+        with self._lock:
+            self._now += timedelta(microseconds=1)
+            return self._now
+
+    def advance(self, **delta: float) -> None:
+        with self._lock:
+            self._now += timedelta(**delta)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+MakeService = Callable[..., Service]
+
+
+@pytest.fixture
+def make_service(tmp_path: Path, clock: Clock) -> Iterator[MakeService]:
+    """Start services with settings of one's own; each in a folder of its own unless `data` is given."""
+    running: list[Service] = []
+
+    def make(**settings: object) -> Service:
+        folder = tmp_path / f"data-{len(running)}"
+        given = {"listen": "127.0.0.1:0", "data": folder, "region": HOME, "drain_seconds": 1} | settings
+        service = Service(Settings(**given), now=clock.now)
+        running.append(service)
+        service.start()
+        return service
+
+    yield make
+    for service in running:
+        service.stop()
+
+
+@pytest.fixture
+def service(make_service: MakeService) -> Service:
+    """A service with the law's defaults and a key called `key-1`."""
+    service = make_service()
+    add_key(service.settings.keys, KeyId("key-1"))
+    return service
+
+
+@pytest.fixture
+def deployment(service: Service) -> Deployment:
+    return service.deployment
+
+
+As = Callable[..., Tenant]
+
+
+@pytest.fixture
+def as_(service: Service) -> Iterator[As]:
+    """Call the service: `as_("acme").GetImage(…)`, `as_("nova", "service")`, `as_(None)` for nobody."""
+    tenants: list[Tenant] = []
+
+    def tenant(name: str | None, *roles: str, region: str = "", of: Service = service) -> Tenant:
+        made = Tenant(f"127.0.0.1:{of.port}", name, *roles, region=region)
+        tenants.append(made)
+        return made
+
+    yield tenant
+    for made in tenants:
+        made.close()
+
+
+@pytest.fixture
+def files_of() -> Callable[[Service], list[Path]]:
+    """Tell which files hold bytes of images, finished or not."""
+
+    def files(service: Service) -> list[Path]:
+        folder = service.settings.blob_folder
+        return [path for path in folder.rglob("*") if path.is_file() and path.name != "lock"]
+
+    return files
