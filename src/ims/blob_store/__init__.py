@@ -1,0 +1,1 @@
+"""Holds bytes; knows neither images nor tenants."""

@@ -1,0 +1,274 @@
+"""Blobs as files in one folder.
+
+    lock            locked for as long as the store is open
+    unfinished/KEY  a blob that is being written
+    blobs/KE/KEY    a committed blob, in a folder named after the key's first two characters
+
+A blob is committed by a second link to its file and not by renaming it: a link never replaces
+what is there. A crash right after leaves a spare link in `unfinished`, which start-up removes.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from io import FileIO
+from pathlib import Path
+
+from ims.blob_store.interface import BlobWriter, KeyInUse, data_damaged, storage_full
+from ims.domain.image import BlobKey
+
+_KEY = re.compile(r"[a-z0-9][a-z0-9-]{1,127}")
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+# How much a writer leaves in the page cache before it has it written out.
+_WRITE_BACK_BYTES = 32 * 1024**2
+
+# What a disk reports as lost. Anything else, such as too many open files or a folder that may not
+# be entered, says nothing about the bytes and must not pass for their loss.
+_LOST = {errno.ENOENT, errno.EIO, errno.ESTALE, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)}
+
+
+class StoreInUse(Exception):
+    """Another store is open on the folder; the message names it, for the operator."""
+
+
+class FilesystemBlobStore:
+    """A BlobStore in a folder, which it makes when there is none.
+
+    At most one store is open on a folder. Processes forked from the one that opened it share it;
+    the folder is free again once all of them have closed it or ended.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Open the store. Raises StoreInUse while another is open on the folder."""
+        self._blobs = root / "blobs"
+        self._unfinished = root / "unfinished"
+        self._durable_shards: set[Path] = set()
+        _make_durable_folder(root)
+        self._lock = _lock(root)
+        try:
+            self._blobs.mkdir(mode=0o700, exist_ok=True)
+            self._unfinished.mkdir(mode=0o700, exist_ok=True)
+            _sync_folder(root)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def close(self) -> None:
+        """Leave the folder to others; only once every writer has ended."""
+        self._lock.close()
+
+    def open_writer(self, key: BlobKey, *, hashed: bool = True) -> BlobWriter:
+        committed, unfinished = self._path(key), self._unfinished / key
+        publish = partial(self._publish, unfinished, committed)
+        with _no_room_is_a_rejection():
+            return _FileWriter(unfinished, publish=publish, hashed=hashed)
+
+    def size_bytes(self, key: BlobKey) -> int:
+        with _loss_is_a_rejection():
+            return self._path(key).stat().st_size
+
+    def read(
+        self, key: BlobKey, *, offset_bytes: int, length_bytes: int, chunk_bytes: int
+    ) -> Iterator[bytes]:
+        chunks = _read(
+            self._path(key),
+            offset_bytes=offset_bytes,
+            end_bytes=offset_bytes + length_bytes,
+            chunk_bytes=chunk_bytes,
+        )
+        next(chunks)  # runs it up to the open file, so that this call notices what is missing
+        return chunks
+
+    def delete(self, key: BlobKey) -> None:
+        self._path(key).unlink(missing_ok=True)
+
+    def keys(self) -> Iterator[BlobKey]:
+        for path in self._blobs.glob("??/*"):
+            key = BlobKey(path.name)
+            if _KEY.fullmatch(key) and path == self._path(key):
+                yield key
+
+    def discard_unfinished(self) -> int:
+        left_behind = list(self._unfinished.iterdir())
+        for path in left_behind:
+            path.unlink()
+        return len(left_behind)
+
+    def _path(self, key: BlobKey) -> Path:
+        if not _KEY.fullmatch(key):
+            raise ValueError("A blob's key is 2 to 128 of a-z, 0-9 and '-', and begins with no '-'.")
+        return self._blobs / key[:2] / key
+
+    def _publish(self, unfinished: Path, committed: Path) -> None:
+        """Give a finished file its place among the blobs, where it survives a crash."""
+        shard = committed.parent
+        if shard not in self._durable_shards:
+            shard.mkdir(mode=0o700, exist_ok=True)
+            # Also when it was there: another thread may have made it and not come this far.
+            _sync_folder(self._blobs)
+            self._durable_shards.add(shard)
+        try:
+            committed.hardlink_to(unfinished)
+        except FileExistsError as error:
+            raise KeyInUse("The key holds a blob already.") from error
+        try:
+            _sync_folder(shard)
+        except BaseException:
+            committed.unlink()
+            raise
+
+
+class _FileWriter:
+    """A BlobWriter on a file that no one else knows until it is published."""
+
+    def __init__(self, unfinished: Path, *, publish: Callable[[], None], hashed: bool) -> None:
+        self._unfinished = unfinished
+        self._publish = publish
+        self._digest = hashlib.sha256() if hashed else None
+        self._size_bytes = 0
+        self._written_back_bytes = 0
+        try:
+            self._file = FileIO(unfinished, "xb", opener=_open_private)
+        except FileExistsError as error:
+            raise KeyInUse("The key is being written already.") from error
+
+    @property
+    def size_bytes(self) -> int:
+        return self._size_bytes
+
+    @property
+    def sha256(self) -> str:
+        if self._digest is None:
+            raise ValueError("The writer was opened without hashing.")
+        return self._digest.hexdigest()
+
+    def write(self, chunk: bytes) -> None:
+        with self._discarding_on_error():
+            rest = memoryview(chunk)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            if self._digest:
+                self._digest.update(chunk)
+            self._size_bytes += len(chunk)
+            if self._size_bytes - self._written_back_bytes >= _WRITE_BACK_BYTES:
+                _start_write_back(self._file, from_bytes=self._written_back_bytes)
+                self._written_back_bytes = self._size_bytes
+
+    def commit(self) -> None:
+        with self._discarding_on_error():
+            os.fsync(self._file.fileno())
+            self._publish()
+        self.discard()  # takes away the first link; the blob is the second
+
+    def discard(self) -> None:
+        if not self._file.closed:
+            with suppress(OSError):  # what a late close cannot write is not wanted any more
+                self._file.close()
+            self._unfinished.unlink(missing_ok=True)
+
+    @contextmanager
+    def _discarding_on_error(self) -> Iterator[None]:
+        try:
+            with _no_room_is_a_rejection():
+                yield
+        except BaseException:
+            self.discard()
+            raise
+
+
+def _start_write_back(file: FileIO, *, from_bytes: int) -> None:
+    """Have the system begin to write out a file's end.
+
+    Left to itself it gathers gigabytes first: then `commit` stalls on them, and so does every
+    other fsync on the disk, the catalogue's among them. Measured with 3 GiB: commit in 0.01
+    instead of 0.9 seconds.
+    """
+    if hasattr(os, "posix_fadvise"):  # macOS has none
+        # On Linux "not needed" starts the writing, and drops only what is clean by then: little.
+        os.posix_fadvise(file.fileno(), from_bytes, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _read_ahead(descriptor: int, *, from_bytes: int) -> None:
+    """Have the system read ahead more boldly: measured, 15 to 30 % on files not in its cache."""
+    if hasattr(os, "posix_fadvise"):  # macOS has none
+        os.posix_fadvise(descriptor, from_bytes, 0, os.POSIX_FADV_SEQUENTIAL)
+
+
+def _read(path: Path, *, offset_bytes: int, end_bytes: int, chunk_bytes: int) -> Iterator[bytes]:
+    """Yield nothing once, with the file open, and then the bytes from an offset to an end."""
+    with _loss_is_a_rejection(), path.open("rb", buffering=0) as file:
+        descriptor = file.fileno()
+        if os.fstat(descriptor).st_size < end_bytes:
+            raise data_damaged()
+        _read_ahead(descriptor, from_bytes=offset_bytes)
+        yield b""
+        for place in range(offset_bytes, end_bytes, chunk_bytes):
+            yield _pread(descriptor, min(chunk_bytes, end_bytes - place), place)
+
+
+def _pread(descriptor: int, length_bytes: int, offset_bytes: int) -> bytes:
+    """Return exactly so many bytes, even where the system hands them out in pieces."""
+    data = os.pread(descriptor, length_bytes, offset_bytes)
+    while len(data) < length_bytes:
+        more = os.pread(descriptor, length_bytes - len(data), offset_bytes + len(data))
+        if not more:
+            raise data_damaged()
+        data += more
+    return data
+
+
+@contextmanager
+def _no_room_is_a_rejection() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise storage_full() from error
+        raise
+
+
+@contextmanager
+def _loss_is_a_rejection() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _LOST:
+            raise data_damaged() from error
+        raise
+
+
+def _lock(root: Path) -> FileIO:
+    """Lock the folder until the file returned is closed, here and in every forked process."""
+    file = FileIO(root / "lock", "ab", opener=_open_private)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise StoreInUse(f"The blob store in {root} is in use by another process.") from error
+    return file
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, mode=0o600)
+
+
+def _make_durable_folder(path: Path) -> None:
+    if not path.is_dir():
+        _make_durable_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+        _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

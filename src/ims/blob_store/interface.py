@@ -1,0 +1,92 @@
+"""What a blob store promises; tests/blob_store/contract.py holds every implementation to it."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from ims.domain.image import BlobKey
+from ims.domain.rejection import Category, Reason, Rejection, reject
+
+
+class BlobWriter(Protocol):
+    """Takes a blob's bytes; nothing is visible before `commit`, and `commit` or `discard` ends it.
+
+    Whatever `write` or `commit` raises ends it as well, with everything written discarded.
+    Belongs to one thread; writers of different keys may run in parallel.
+    """
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes were written so far."""
+
+    @property
+    def sha256(self) -> str:
+        """64 lower-case hexadecimal digits, of the bytes written so far.
+
+        Not to be asked of a writer that was opened without hashing.
+        """
+
+    def write(self, chunk: bytes) -> None:
+        """Append a chunk of any size. Raises Rejection STORAGE_FULL when it finds no room."""
+
+    def commit(self) -> None:
+        """Make the blob durable and visible, both before it returns.
+
+        Raises Rejection STORAGE_FULL like `write`, and KeyInUse rather than overwrite a blob.
+        """
+
+    def discard(self) -> None:
+        """Forget everything written and free its space. May be called at any time, more than once.
+
+        After `commit` it does nothing: the blob stays.
+        """
+
+
+class BlobStore(Protocol):
+    """Holds immutable blobs under keys that the service makes: never a word of a caller's."""
+
+    def open_writer(self, key: BlobKey, *, hashed: bool = True) -> BlobWriter:
+        """Begin a blob. Raises Rejection STORAGE_FULL, or KeyInUse while the key has a writer.
+
+        Hashing is most of the work of writing: who does not ask for `sha256` turns it off.
+        """
+
+    def size_bytes(self, key: BlobKey) -> int:
+        """Return a committed blob's size. Raises Rejection DISK_DATA_DAMAGED when there is none."""
+
+    def read(
+        self, key: BlobKey, *, offset_bytes: int, length_bytes: int, chunk_bytes: int
+    ) -> Iterator[bytes]:
+        """Yield a part of a committed blob in chunks of `chunk_bytes`; the last may be shorter.
+
+        None is empty. Raises Rejection DISK_DATA_DAMAGED: from the call itself when there is no
+        such blob or it ends before the part does, and otherwise at the chunk that cannot be read.
+        A reader that has begun may or may not outlive the blob's deletion.
+        """
+
+    def delete(self, key: BlobKey) -> None:
+        """Remove a blob; one that is not there is no error. After a crash it may be back."""
+
+    def keys(self) -> Iterator[BlobKey]:
+        """Yield the key of every committed blob, in no order."""
+
+    def discard_unfinished(self) -> int:
+        """Remove what writers of an earlier process left behind; return how many there were.
+
+        Only at start-up, before the first writer is opened.
+        """
+
+
+class KeyInUse(Exception):
+    """A key was given twice. Keys are made once, so this is a bug and no Rejection."""
+
+
+def storage_full() -> Rejection:
+    """Return what every store raises when there is no room."""
+    return reject(
+        Category.OVER_LIMIT, Reason.STORAGE_FULL, "There is no room left to store these bytes."
+    )
+
+
+def data_damaged() -> Rejection:
+    """Return what every store raises of bytes that it does not have, or not as they were."""
+    return reject(Category.CORRUPT, Reason.DISK_DATA_DAMAGED, "The stored bytes are damaged or missing.")

@@ -1,0 +1,1 @@
+"""Asks others: keys and backup vaults; knows no records."""
