@@ -1,0 +1,128 @@
+"""What must be exact however many call at once: real threads, a real database in a file."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from builders import HOME, OWNER, RECIPIENT, a_caller, an_image
+
+from ims.domain.image import ImageId
+from ims.domain.rejection import Rejection
+from ims.domain.tenant import TenantId
+from ims.repository import database
+from ims.use_cases.deployment import Deployment
+from ims.use_cases.images import create_image
+from ims.use_cases.sharing import Recipient, accept_share, share_image, unshare_image
+
+CALLERS = 200
+LIMIT = 128
+
+
+def an_active_image(deployment: Deployment) -> ImageId:
+    image = an_image(region=HOME)
+    with deployment.database.transaction() as tx:
+        tx.images.add(image)
+    return image.id
+
+
+def all_at_once(calls: list[Callable[[], object]]) -> Counter[str]:
+    """Run the calls in as many threads, all released at one moment; count how they ended."""
+    barrier = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], object]) -> str:
+        barrier.wait()
+        try:
+            call()
+        except Rejection as rejection:
+            return rejection.reason
+        return "OK"
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return Counter(pool.map(run, calls))
+
+
+def share_at_once(deployment: Deployment, image_id: ImageId, callers: int) -> Counter[str]:
+    return all_at_once(
+        [
+            lambda number=number: share_image(
+                deployment,
+                caller=a_caller(),
+                image_id=image_id,
+                recipients=(Recipient(tenant_id=TenantId(f"tenant-{number}")),),
+            )
+            for number in range(callers)
+        ]
+    )
+
+
+def share_count(deployment: Deployment, image_id: ImageId) -> int:
+    with deployment.database.reading() as reading:
+        return reading.shares.count(image_id)
+
+
+@pytest.mark.parametrize("run", range(3))
+def test_200_callers_at_once_leave_exactly_128_shares(deployment: Deployment, run: int):
+    image_id = an_active_image(deployment)
+
+    ended = share_at_once(deployment, image_id, CALLERS)
+
+    assert ended == {"OK": LIMIT, "SHARE_LIMIT_EXCEEDED": CALLERS - LIMIT}
+    assert share_count(deployment, image_id) == LIMIT
+
+
+@pytest.mark.slow
+def test_200_callers_at_once_leave_exactly_128_shares_20_times_of_20(deployment: Deployment):
+    for _ in range(20):
+        image_id = an_active_image(deployment)
+
+        ended = share_at_once(deployment, image_id, CALLERS)
+
+        assert ended == {"OK": LIMIT, "SHARE_LIMIT_EXCEEDED": CALLERS - LIMIT}
+        assert share_count(deployment, image_id) == LIMIT
+
+
+def test_without_the_lock_the_limit_does_not_hold(make_service, monkeypatch):
+    """The test above is worth something: take the guard out, and it fails."""
+    monkeypatch.setattr(database, "_begin_sqlite", lambda _connection: None)
+    deployment = make_service().deployment
+    deployment.database._writing = threading.Semaphore(CALLERS)
+    image_id = an_active_image(deployment)
+
+    ended = share_at_once(deployment, image_id, CALLERS)
+
+    assert (ended["OK"], share_count(deployment, image_id)) != (LIMIT, LIMIT)
+
+
+def test_a_race_of_revoke_and_accept_ends_with_no_share(deployment: Deployment):
+    """Law 4.8, in whatever order the two arrive."""
+    for _ in range(30):
+        image_id = an_active_image(deployment)
+        recipients = (Recipient(tenant_id=RECIPIENT),)
+        share_image(deployment, caller=a_caller(), image_id=image_id, recipients=recipients)
+
+        ended = all_at_once(
+            [
+                lambda image_id=image_id: accept_share(
+                    deployment, caller=a_caller(RECIPIENT), image_id=image_id
+                ),
+                lambda image_id=image_id: unshare_image(
+                    deployment, caller=a_caller(OWNER), image_id=image_id, tenant_ids=(RECIPIENT,)
+                ),
+            ]
+        )
+
+        assert ended in ({"OK": 2}, {"OK": 1, "IMAGE_NOT_FOUND": 1})
+        assert share_count(deployment, image_id) == 0
+
+
+def test_of_50_creations_with_one_name_at_once_one_succeeds(deployment: Deployment):
+    ended = all_at_once(
+        [
+            lambda: create_image(deployment, caller=a_caller(), draft=an_image(name="the-one"))
+            for _ in range(50)
+        ]
+    )
+
+    assert ended == {"OK": 1, "IMAGE_NAME_TAKEN": 49}
