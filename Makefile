@@ -8,7 +8,7 @@ DATA ?= data
 T ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos serve demo test test-slow check lint types contract protos-check format lock clean
+.PHONY: help setup protos serve demo test test-slow bench check lint types contract protos-check format lock clean
 
 help:  ## explain the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -24,6 +24,9 @@ test-slow: setup  ## run the tests that take long
 
 demo: setup  ## set up, then play the main job against a server that it starts itself
 	$(BIN)/python tests/demo/main_job.py
+
+bench: setup  ## set up, then measure memory and speed of a large transfer; GIB=2 for its size
+	PYTHONPATH=tests $(BIN)/python tests/bench/transfers.py
 
 check: setup lint types contract protos-check  ## format, lint, types, import contract, protos
 

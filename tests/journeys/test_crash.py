@@ -1,0 +1,146 @@
+"""What a power cut leaves: the service is killed in the middle of an upload, and started again."""
+
+import os
+import threading
+from pathlib import Path
+
+import grpc
+import pytest
+from calling import Tenant, declined
+from serving import Server
+
+from ims.v1 import image_service_pb2
+
+CHUNK = os.urandom(256 * 1024)
+CHUNKS = 8
+
+
+def blob_files(data: Path) -> list[Path]:
+    folder = data / "blobs"
+    return [path for path in folder.rglob("*") if path.is_file() and path.name != "lock"]
+
+
+@pytest.fixture
+def tenant_of():
+    tenants = []
+
+    def of(server: Server) -> Tenant:
+        tenants.append(Tenant(server.target, "owner"))
+        return tenants[-1]
+
+    yield of
+    for tenant in tenants:
+        tenant.close()
+
+
+def test_an_upload_killed_half_way_leaves_nothing_and_succeeds_at_the_next_try(tmp_path, tenant_of):
+    data = tmp_path / "data"
+    with Server(data) as server:
+        tenant = tenant_of(server)
+        kept = tenant.active("kept")
+        image = tenant.create("cut")
+        half_way, go_on = threading.Event(), threading.Event()
+
+        def messages():
+            request = image_service_pb2.UploadImageDataRequest
+            yield request(start={"image_id": image.id, "size_bytes": len(CHUNK) * CHUNKS})
+            for number in range(CHUNKS):
+                if number == CHUNKS // 2:
+                    half_way.set()
+                    go_on.wait()
+                yield request(chunk=CHUNK)
+
+        upload = tenant._stubs["ImageService"].UploadImageData.future(
+            messages(), metadata=tenant._metadata
+        )
+        half_way.wait()
+        wait_until_written(data, at_least=len(CHUNK))
+        assert state(tenant, image.id) == "SAVING"
+        server.kill()
+        go_on.set()
+        with pytest.raises(grpc.RpcError):
+            upload.result()
+
+    assert len(blob_files(data)) == 2  # what was kept, and half a file
+
+    with Server(data) as server:
+        tenant = tenant_of(server)
+
+        assert state(tenant, image.id) == "QUEUED"
+        assert len(blob_files(data)) == 1
+        assert tenant.download(kept.id)
+        again = tenant.upload(image.id, CHUNK * CHUNKS).image
+        assert again.State.Name(again.state) == "ACTIVE"
+        assert tenant.download(image.id) == CHUNK * CHUNKS
+
+
+def test_a_blob_that_no_record_names_is_removed_at_the_next_start(tmp_path, tenant_of):
+    """A crash between making bytes visible and noting it leaves such a one."""
+    data = tmp_path / "data"
+    with Server(data) as server:
+        tenant_of(server).active("kept")
+    orphan = data / "blobs" / "blobs" / "0f" / "0f8fad5b-d9cb-469f-a165-70867728950e"
+    orphan.parent.mkdir(parents=True, exist_ok=True)
+    orphan.write_bytes(b"bytes of nobody")
+
+    with Server(data) as server:
+        assert not orphan.exists()
+        (image,) = tenant_of(server).ListImages().images
+        assert tenant_of(server).download(image.id)
+
+
+def test_what_was_acknowledged_survives(tmp_path, tenant_of):
+    data = tmp_path / "data"
+    with Server(data) as server:
+        owner = tenant_of(server)
+        image = owner.active("shared")
+        owner.ShareImage(image_id=image.id, recipients=[{"tenant_id": "recipient"}])
+        server.kill()
+
+    with Server(data) as server:
+        shares = tenant_of(server).ListShares(image_id=image.id).shares
+        assert [share.tenant_id for share in shares] == ["recipient"]
+
+
+def test_a_second_server_in_the_same_folder_is_refused(tmp_path):
+    with Server(tmp_path / "data"), pytest.raises(AssertionError, match="in use"):
+        Server(tmp_path / "data")
+
+
+def test_a_second_server_on_the_same_port_is_refused(tmp_path):
+    with Server(tmp_path / "one") as server, pytest.raises(AssertionError, match="cannot listen"):
+        Server(tmp_path / "two", "--listen", server.target)
+
+
+def test_sigterm_ends_the_service_with_code_0(tmp_path):
+    server = Server(tmp_path / "data")
+
+    assert server.stop() == 0
+
+
+def test_a_stopped_service_is_gone(tmp_path, tenant_of):
+    with Server(tmp_path / "data") as server:
+        tenant = tenant_of(server)
+        tenant.ListImages()
+        server.stop()
+
+        with declined() as gone:
+            tenant.ListImages()
+
+    assert gone.code == "UNAVAILABLE"
+
+
+def state(tenant: Tenant, image_id: str) -> str:
+    image = tenant.GetImage(image_id=image_id).image
+    return image.State.Name(image.state)
+
+
+def wait_until_written(data: Path, *, at_least: int) -> None:
+    waiting = threading.Event()
+    for _ in range(500):
+        unfinished = [path for path in (data / "blobs" / "unfinished").iterdir() if path.is_file()]
+        if any(path.stat().st_size >= at_least for path in unfinished):
+            return
+        waiting.wait(0.01)
+    message = "no bytes reached the folder"
+    raise AssertionError(message)
