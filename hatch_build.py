@@ -33,8 +33,8 @@ def generate(root: Path) -> None:
         f"--mypy_grpc_out=quiet:{out}",
         *sources,
     )
-    # What reflection shows: with comments, which Python's own descriptors lack, and with the types of error
-    # details, so that a client without any proto can decode them.
+    # What reflection shows: with comments, which Python's own descriptors lack, and with the types of
+    # error details, so that a client without any proto can decode them.
     _protoc(
         *protos,
         "--include_imports",

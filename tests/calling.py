@@ -97,7 +97,9 @@ class Tenant:
         }
         return self.call("UploadImageData", upload_messages(announced, content))
 
-    def active(self, name: str, content: bytes = b"bytes of a disk " * 64, **fields: Any) -> image_pb2.Image:
+    def active(
+        self, name: str, content: bytes = b"bytes of a disk " * 64, **fields: Any
+    ) -> image_pb2.Image:
         """Create an image and upload the same bytes to each of its disks."""
         image = self.create(name, **fields)
         for disk in image.disks:

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from builders import HOME
-from calling import Tenant
 from hypothesis import settings as hypothesis_settings
 
+from builders import HOME
+from calling import Tenant
 from ims.bootstrap import Service
 from ims.domain.image import KeyId
 from ims.providers.keys import add_key

@@ -60,7 +60,9 @@ _log = structlog.get_logger("ims")
 class Service:
     """A running service: serves from `start` to `stop`."""
 
-    def __init__(self, settings: Settings, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self, settings: Settings, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         _refuse_strangers(settings)
         self.settings = settings
         self._now = now
@@ -149,7 +151,7 @@ class Service:
         while not self._sweeping.wait(self.settings.sweep_seconds):
             try:
                 purged = purge_images(self.deployment)
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever it was, the next round tries again
                 _log.exception("purge failed; it is tried again")
                 continue
             if purged:

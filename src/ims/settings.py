@@ -38,8 +38,8 @@ class Settings(BaseSettings):
     listen: str = "127.0.0.1:50051"
     """The address and port to serve on; port 0 takes any free one."""
     allow_development_identity_on_network: bool = False
-    """Serve with the development identity on an address that others can reach, where everybody is whoever
-    they say they are."""
+    """Serve with the development identity on an address that others can reach, though everybody is
+    whoever they say they are."""
     region: str = Field("local", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     """The region that this deployment serves."""
     data: Path = Path("data")
@@ -82,8 +82,8 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - not a source of ours
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - not a source of ours
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read the flags, then the environment, then the file that `load` names."""
         file = settings_cls.model_config.get("toml_file")

@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from calling import Tenant
-from serving import Server
-
 from ims.v1 import image_service_pb2
+from serving import Server
 
 MIB = 1024**2
 SIZE_BYTES = int(float(os.environ.get("GIB", "2")) * 1024 * MIB)
@@ -43,8 +42,14 @@ def main() -> None:
         source = folder / "source.raw"
         with source.open("wb") as file:
             file.writelines(blocks())
-        hashing = seconds(lambda: subprocess.run(["openssl", "sha256", source], check=True, stdout=subprocess.DEVNULL))
-        copying = seconds(lambda: subprocess.run(f"cp {source} {folder}/copy && sync {folder}/copy", shell=True, check=True))
+        hashing = seconds(
+            lambda: subprocess.run(["openssl", "sha256", source], check=True, stdout=subprocess.DEVNULL)
+        )
+        copying = seconds(
+            lambda: subprocess.run(
+                f"cp {source} {folder}/copy && sync {folder}/copy", shell=True, check=True
+            )
+        )
         (folder / "copy").unlink()
         with source.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

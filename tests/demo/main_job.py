@@ -1,8 +1,8 @@
 """Plays the main job against a server of its own: `make demo`.
 
-A tenant registers a real disk file and shares it; another accepts, uses and loses it again; and everything
-that the law of sharing forbids is tried and declined. Every step is a real call over gRPC; a step that does
-not end as it must ends the play with an error.
+A tenant registers a real disk file and shares it; another accepts, uses and loses it again; and
+everything that the law of sharing forbids is tried and declined. Every step is a real call; one
+that does not end as it must ends the play with an error.
 """
 
 import shutil
@@ -14,9 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from serving import Server
-
 from ims.client import Client, Declined, Disk, Image, Recipient, ResolveImageRequest, Source, sha256_of
+from serving import Server
 
 TINY_QCOW2 = Path(__file__).parents[1] / "data" / "tiny.qcow2"
 LIMIT = 128
@@ -36,7 +35,7 @@ class Play:
         print(f"  {self._number:2}. {text}")
 
     def must_be_declined(self, text: str, reason: str, call: Callable[[], object]) -> Declined:
-        """Tell a step that the law forbids. Raises AssertionError unless it is declined for that reason."""
+        """Tell a step that the law forbids. Raises AssertionError unless that is why it is declined."""
         try:
             call()
         except Declined as declined:
@@ -84,7 +83,9 @@ def play(target: str, folder: Path) -> None:
         f"{disk.size_bytes} bytes, for a disk of {disk.capacity_bytes} bytes",
         holds=image.state == Image.ACTIVE and disk.format == Disk.QCOW2,
     )
-    tale.must_hold(f"its SHA-256 is the file's, {disk.sha256[:16]}…", holds=disk.sha256 == sha256_of(source))
+    tale.must_hold(
+        f"its SHA-256 is the file's, {disk.sha256[:16]}…", holds=disk.sha256 == sha256_of(source)
+    )
 
     tale.act("It is shared; one accepts, one rejects")
     never_existed = tale.must_be_declined(
@@ -120,7 +121,9 @@ def play(target: str, folder: Path) -> None:
     tale.act("What the law of sharing forbids")
     owner.unshare_image(image.id, ["initech"])
     for first in (0, 64):
-        owner.share_image(image.id, [f"tenant-{number}" for number in range(first, min(first + 64, LIMIT - 1))])
+        owner.share_image(
+            image.id, [f"tenant-{number}" for number in range(first, min(first + 64, LIMIT - 1))]
+        )
     tale.must_be_declined(
         f"acme shares it with tenant {LIMIT + 1}",
         "SHARE_LIMIT_EXCEEDED",

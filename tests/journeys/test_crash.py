@@ -6,10 +6,10 @@ from pathlib import Path
 
 import grpc
 import pytest
-from calling import Tenant, declined
-from serving import Server
 
+from calling import Tenant, declined
 from ims.v1 import image_service_pb2
+from serving import Server
 
 CHUNK = os.urandom(256 * 1024)
 CHUNKS = 8

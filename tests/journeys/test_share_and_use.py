@@ -32,7 +32,9 @@ def test_a_disk_file_is_registered_shared_used_and_lost_again(as_: As):
     assert recipient.download(image.id) == content
     assert [each.id for each in recipient.ListImages().images] == [image.id]
     resolved = recipient.ResolveImage(image_id=image.id, purpose="CREATE_ECS", disk_gib=40)
-    assert recipient.call("DownloadImageData", resolved.disks[0].read_with)[0].start.disk == uploaded.disk
+    assert (
+        recipient.call("DownloadImageData", resolved.disks[0].read_with)[0].start.disk == uploaded.disk
+    )
 
     owner.UnshareImage(image_id=image.id, tenant_ids=["recipient"])
     with declined() as lost:

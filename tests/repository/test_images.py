@@ -3,6 +3,7 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+
 from builders import (
     A_MOMENT,
     OWNER,
@@ -14,7 +15,6 @@ from builders import (
     an_accepted_share,
     an_image,
 )
-
 from ims.domain.image import (
     Architecture,
     BackupService,
@@ -134,9 +134,14 @@ class TestRecords:
 
     def test_a_failed_transaction_leaves_nothing(self, database):
         image = an_image()
-        with pytest.raises(RuntimeError), database.transaction() as tx:
-            tx.images.add(image)
-            raise RuntimeError
+
+        def add_and_fail() -> None:
+            with database.transaction() as tx:
+                tx.images.add(image)
+                raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            add_and_fail()
 
         with database.reading() as reading:
             assert reading.images.view(image.id, OWNER) is None
@@ -348,7 +353,9 @@ class TestUpkeep:
         put(
             database,
             an_image(disks=(a_disk(blob_key=BlobKey("one")),)),
-            a_full_ecs_image(disks=(a_disk(blob_key=BlobKey("two")), a_disk(index=1, blob_key=BlobKey("")))),
+            a_full_ecs_image(
+                disks=(a_disk(blob_key=BlobKey("two")), a_disk(index=1, blob_key=BlobKey("")))
+            ),
         )
 
         with database.reading() as reading:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from builders import HOME, OWNER, RECIPIENT, a_caller, an_image
 
+from builders import HOME, OWNER, RECIPIENT, a_caller, an_image
 from ims.domain.image import ImageId
 from ims.domain.rejection import Rejection
 from ims.domain.tenant import TenantId

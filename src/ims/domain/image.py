@@ -130,7 +130,7 @@ class Source:
     """The server, volume, backup or image; empty for a file."""
     file_name: str = ""
     """The name of the file at its owner's; only for a file, only to be shown."""
-    region: Region = Region("")
+    region: Region | None = None
     """The region of the source image; only for a copy."""
     backup_service: BackupService | None = None
     """Through which service a full-ECS image was taken from an ECS."""

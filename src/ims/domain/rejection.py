@@ -75,7 +75,7 @@ class Reason(StrEnum):
     """What a program reads of a rejection; error_reason.proto documents each with an example."""
 
     @staticmethod
-    def _generate_next_value_(name: str, start: int, count: int, last_values: list[str]) -> str:
+    def _generate_next_value_(name: str, *_others: object) -> str:
         return name
 
     # may you know of it

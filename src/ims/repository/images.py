@@ -387,6 +387,7 @@ def _to_source(values: dict[str, Any]) -> Source:
         **{
             **values,
             "kind": SourceKind(values["kind"]),
+            "region": _optional(Region, values["region"]),
             "backup_service": _optional(BackupService, values["backup_service"]),
         }
     )

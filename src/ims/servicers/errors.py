@@ -36,10 +36,10 @@ CODES: Final = {
     Category.UNAVAILABLE: Code.UNAVAILABLE,
 }
 
-# Details travel in a header, and peers take 8 KiB of headers by default; in base64 (which some peers
-# use) this much still fits, with room for the message and everything else.
-_DETAILS_BUDGET_BYTES: Final = 4096
-_MESSAGE_BUDGET: Final = 512
+# A status travels in headers, and peers take 8 KiB of headers by default. This much of it fits in base64
+# (which some peers use) beside its message, of which every byte can take three.
+_STATUS_BUDGET_BYTES: Final = 4096
+_TEXT_BUDGET_BYTES: Final = 512
 _RETRY_SECONDS: Final = 1
 
 INTERNAL: Final = "The service has made a mistake; its log has it under this call's request id."
@@ -48,14 +48,15 @@ INTERNAL: Final = "The service has made a mistake; its log has it under this cal
 def to_status(rejection: Rejection) -> Status:
     """Return the status of a rejection: ErrorInfo of the first violation, and the list of all."""
     first = rejection.violations[0]
-    details: list[Message] = [
-        ErrorInfo(
-            reason=first.reason,
-            domain=DOMAIN,
-            metadata={key: _cut(str(value)) for key, value in first.metadata.items()},
-        )
-    ]
-    violations = _within_budget(rejection.violations)
+    message = _cut(first.message)
+    info = ErrorInfo(
+        reason=first.reason,
+        domain=DOMAIN,
+        metadata={key: _cut(str(value)) for key, value in first.metadata.items()},
+    )
+    details: list[Message] = [info]
+    left = _STATUS_BUDGET_BYTES - len(message.encode()) - info.ByteSize()
+    violations = list(_within_budget(rejection.violations, left))
     match rejection.category:
         case Category.MALFORMED | Category.OUT_OF_RANGE:
             details.append(_bad_request(violations))
@@ -67,7 +68,7 @@ def to_status(rejection: Rejection) -> Status:
             details.append(_precondition_failure(violations))
     if rejection.category is Category.UNAVAILABLE or first.reason is Reason.TOO_MANY_TRANSFERS:
         details.append(RetryInfo(retry_delay=Duration(seconds=_RETRY_SECONDS)))
-    return _status(CODES[rejection.category], first.message, details)
+    return _status(CODES[rejection.category], message, details)
 
 
 def internal_status() -> Status:
@@ -76,7 +77,7 @@ def internal_status() -> Status:
 
 
 def _status(code: int, message: str, details: list[Message]) -> Status:
-    status = Status(code=code, message=_cut(message))
+    status = Status(code=code, message=message)
     for detail in details:
         packed = Any()
         packed.Pack(detail)
@@ -112,14 +113,9 @@ def _precondition_failure(violations: list[Violation]) -> PreconditionFailure:
     )
 
 
-def _within_budget(violations: tuple[Violation, ...]) -> list[Violation]:
-    """Return the violations that fit: late ones without their sentence, the last few only counted."""
-    return list(_fitting(violations))
-
-
-def _fitting(violations: tuple[Violation, ...]) -> Iterator[Violation]:
-    left = _DETAILS_BUDGET_BYTES
-    brief_bytes = [len(each.reason) + len(each.subject.encode()) + 16 for each in violations]
+def _within_budget(violations: tuple[Violation, ...], left: int) -> Iterator[Violation]:
+    """Yield the violations that fit: late ones without their sentence, the last few only counted."""
+    brief_bytes = [len(each.reason) + len(_cut(each.subject).encode()) + 16 for each in violations]
     for number, violation in enumerate(violations):
         message = _cut(violation.message)
         if left - len(message.encode()) >= sum(brief_bytes[number:]):
@@ -131,8 +127,11 @@ def _fitting(violations: tuple[Violation, ...]) -> Iterator[Violation]:
             rest = len(violations) - number
             yield Violation(violation.reason, f"There are {rest} more; ask for fewer at once.")
             return
-        yield Violation(violation.reason, message, subject=violation.subject)
+        yield Violation(violation.reason, message, subject=_cut(violation.subject))
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _MESSAGE_BUDGET else f"{text[: _MESSAGE_BUDGET - 1]}…"
+    data = text.encode()
+    if len(data) <= _TEXT_BUDGET_BYTES:
+        return text
+    return f"{data[: _TEXT_BUDGET_BYTES - len('…'.encode())].decode(errors='ignore')}…"

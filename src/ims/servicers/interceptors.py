@@ -94,8 +94,8 @@ class OutermostInterceptor(grpc.ServerInterceptor):
             yield
         except Rejection as rejection:
             call.decline(to_status(rejection), rejection)
-        except grpc.RpcError:
-            # The client went away while it was sending: nobody is left to be answered.
+        except (grpc.RpcError, GeneratorExit):
+            # The client went away while bytes were travelling: nobody is left to be answered.
             call.ends("CANCELLED")
             raise
         except Exception:

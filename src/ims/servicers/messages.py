@@ -133,7 +133,7 @@ def _source_message(source: Source) -> image_pb2.Source:
             message.file.name = source.file_name
         case SourceKind.IMAGE:
             message.image.image_id = source.id
-            message.image.region = source.region
+            message.image.region = source.region or ""
     return message
 
 
@@ -290,7 +290,7 @@ def _read_source(reading: Reading, source: image_pb2.Source) -> Source:
         kind=SourceKind(origin.upper()),
         id=_source_id(reading, source, origin),
         file_name=reading.text("source.file.name", source.file.name, longest=255),
-        region=Region(source.image.region),
+        region=Region(source.image.region) or None,
         backup_service=reading.word(source.ecs, "backup_service", BackupService, at="source.ecs."),
         backup_received_by_sharing=source.cbr_backup.received_by_sharing,
     )

@@ -163,7 +163,7 @@ def _extensions(file: FileDescriptorProto) -> Iterator[FieldDescriptorProto]:
 
 
 def _all_files() -> Iterator[FileDescriptorProto]:
-    """Yield our protos and google.rpc's with all they import, comments included, and the standard ones."""
+    """Yield our protos and google.rpc's with all they import, with comments, and the standard ones."""
     compiled = FileDescriptorSet.FromString(files("ims.v1").joinpath("descriptors.binpb").read_bytes())
     yield from compiled.file
     yield FileDescriptorProto.FromString(health_pb2.DESCRIPTOR.serialized_pb)
