@@ -1,0 +1,91 @@
+"""What a person can do about a rejection, beyond what its message says already."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from ims.client import Declined, Refusal
+from ims.client.vocabulary import ErrorReason
+
+_ADVICE: Final = {
+    ErrorReason.UNAUTHENTICATED: "Say who calls: --tenant before the command, or IMS_TENANT.",
+    ErrorReason.IMAGE_NOT_FOUND: "What you can see: `ims image list`, `ims share received`.",
+    ErrorReason.DISK_NOT_FOUND: "Its disks are listed by `ims image show`.",
+    ErrorReason.SHARE_NOT_FOUND: "What is shared with you: `ims share received`.",
+    ErrorReason.NOT_IMAGE_OWNER: "Only users of the owner's tenant can; ask them.",
+    ErrorReason.ROLE_REQUIRED: "Callers who have the role say so: --roles {requiredRole}.",
+    ErrorReason.ONLY_RECIPIENT_DECIDES: "To end a share as the owner: `ims share remove`.",
+    ErrorReason.INVALID_DISKS: "One --format for each disk; only a full-ecs image has several.",
+    ErrorReason.SOURCE_NOT_DECLARABLE: "Leave the source out to upload a file of your own.",
+    ErrorReason.SOURCE_DOES_NOT_FIT_TYPE: "The source is said with one of the --from-… options.",
+    ErrorReason.BACKUP_SERVICE_REQUIRED: "Add --backup-service cbr or csbs.",
+    ErrorReason.SHARE_WITH_OWNER: "Leave that tenant out.",
+    ErrorReason.TOO_MANY_RECIPIENTS: "Share in several calls of at most {maxRecipients} tenants.",
+    ErrorReason.ETAG_MISMATCH: "Look at the image again (`ims image show`), then decide anew.",
+    ErrorReason.IMAGE_NOT_ACTIVE: (
+        "A QUEUED image lacks disks (`ims image upload FILE --image ID`); a DEACTIVATED one is woken "
+        "by `ims image reactivate`."
+    ),
+    ErrorReason.IMAGE_BUSY: "Try again when the upload has ended.",
+    ErrorReason.IMAGE_DELETED: "Its owner can restore it: `ims image undelete`.",
+    ErrorReason.IMAGE_DATA_FINAL: "Upload the file as a new image.",
+    ErrorReason.UPLOAD_SUPERSEDED: "Upload again.",
+    ErrorReason.PUBLIC_IMAGE_NOT_SHAREABLE: "Nothing needs to be done.",
+    ErrorReason.CROSS_REGION_SHARE: (
+        "If the tenant is at home elsewhere than it says here, say where: TENANT@REGION."
+    ),
+    ErrorReason.FULL_ECS_NOT_FROM_CBR: "Have the image made anew from a CBR backup of the server.",
+    ErrorReason.BACKUP_IS_SHARED: "Have the image made from a backup of your own.",
+    ErrorReason.TENANT_NOT_FOUND: "Check the id; the operator keeps the list of tenants.",
+    ErrorReason.SHARE_NOT_ACCEPTED: "`ims share accept IMAGE`.",
+    ErrorReason.VAULT_REQUIRED: "`ims share accept IMAGE --vault VAULT`.",
+    ErrorReason.VAULT_TOO_SMALL: "Name a vault of at least {neededGib} GiB.",
+    ErrorReason.PUBLIC_IMAGE_NOT_DELETABLE: (
+        "An administrator has to take it back first: `ims image unpublish`."
+    ),
+    ErrorReason.IMAGE_PROTECTED: "Take the protection off: `ims image update IMAGE --unprotected`.",
+    ErrorReason.KEY_UNAVAILABLE: "The operator adds keys to the server's key file: `ims key new`.",
+    ErrorReason.MIN_DISK_TOO_SMALL: "Leave --min-disk out, or make it at least {neededGib}.",
+    ErrorReason.IMAGE_NAME_TAKEN: "Choose another name, or rename or delete the image that has it.",
+    ErrorReason.BACKUP_ALREADY_USED: "Use the image that was made from it, or delete that first.",
+    ErrorReason.SIZE_MISMATCH: "Does something still write to the file? Then wait, and upload again.",
+    ErrorReason.DIGEST_MISMATCH: "Does something still write to the file? Then wait, and upload again.",
+    ErrorReason.FORMAT_MISMATCH: "If that is what it should be, declare it: --format {foundFormat}.",
+    ErrorReason.UNSAFE_IMAGE_FILE: (
+        "If you trust the file, flatten it: `qemu-img convert -O qcow2 FILE NEW-FILE`."
+    ),
+    ErrorReason.DISK_TOO_SMALL: "Take a disk of at least {minDiskGib} GiB.",
+    ErrorReason.SHARE_LIMIT_EXCEEDED: (
+        "Stop sharing with those who need it no more: `ims share list`, `ims share remove`."
+    ),
+    ErrorReason.TOO_MANY_TRANSFERS: "Try again in a while.",
+    ErrorReason.STORAGE_FULL: "Tell the operator of the service.",
+    ErrorReason.DISK_DATA_DAMAGED: "Tell the operator of the service, with the request id.",
+    ErrorReason.CATALOGUE_UNAVAILABLE: "Try again in a while.",
+    ErrorReason.INTERNAL_ERROR: "Tell the operator of the service, with the request id.",
+}
+
+
+def on_rejection(declined: Declined) -> list[str]:
+    """Return what can be done about each reason of a rejection, each advice once."""
+    reasons = [violation.reason for violation in declined.violations] or [declined.reason]
+    return _advice(reasons, declined.metadata)
+
+
+def on_refusals(refusals: Sequence[Refusal]) -> list[str]:
+    """Return what can be done about what would be refused, each advice once."""
+    told = [_advice([ErrorReason.Name(each.reason)], each.metadata) for each in refusals]
+    return list(dict.fromkeys(advice for each in told for advice in each))
+
+
+def _advice(reasons: Sequence[str], metadata: Mapping[str, str]) -> list[str]:
+    advice: dict[str, None] = {}
+    for reason in reasons:
+        template = _BY_NAME.get(reason, "")
+        try:
+            advice[template.format_map(metadata)] = None
+        except KeyError:  # an older server, which does not tell that number
+            continue
+    return [each for each in advice if each]
+
+
+_BY_NAME: Final = {ErrorReason.Name(reason): advice for reason, advice in _ADVICE.items()}

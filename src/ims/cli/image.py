@@ -1,0 +1,252 @@
+"""`ims image …`: the records of images."""
+
+from typing import Annotated
+
+import typer
+
+from ims.cli import creation, lookup, printing, transfers
+from ims.cli.attributes import Options, parse_tags, takes
+from ims.cli.choices import choice
+from ims.cli.session import Session, in_session
+from ims.client import Image, ImageChanges, OperatingSystem, Relation, ResolveImageRequest
+from ims.client.vocabulary import (
+    Firmware,
+    ImageClass,
+    ImageState,
+    ImageType,
+    OsType,
+    Purpose,
+    RelationKind,
+)
+from ims.v1.admin_service_pb2 import UnpublishImageResponse
+from ims.v1.image_service_pb2 import (
+    DeactivateImageResponse,
+    GetImageResponse,
+    ListImagesResponse,
+    ReactivateImageResponse,
+    UpdateImageResponse,
+)
+
+ImageArgument = Annotated[
+    str, typer.Argument(metavar="IMAGE", help="Its id or name.", show_default=False)
+]
+Etag = Annotated[str, typer.Option(metavar="ETAG", help="Only if the image still bears this etag.")]
+
+app = typer.Typer(no_args_is_help=True)
+
+app.command("create")(creation.create)
+app.command("upload")(transfers.upload)
+
+
+@app.command("list")
+@in_session
+def list_images(
+    session: Session,
+    *,
+    relation: Annotated[
+        RelationKind | None,
+        choice("--relation", words=Relation.Kind, help="Only what you own, have by sharing, …"),
+    ] = None,
+    image_class: Annotated[
+        ImageClass | None, choice("--class", words=Image.Class, help="Only of this class.")
+    ] = None,
+    image_type: Annotated[
+        ImageType | None, choice("--type", words=Image.Type, help="Only of this type.")
+    ] = None,
+    state: Annotated[
+        ImageState | None,
+        choice(
+            "--state", words=Image.State, help="Only in this state; deleted ones are listed only so."
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option(metavar="NAME", help="Only of this name.")] = "",
+    name_prefix: Annotated[str, typer.Option(metavar="TEXT", help="Only whose name begins so.")] = "",
+    os_type: Annotated[
+        OsType | None,
+        choice("--os-type", words=OperatingSystem.Type, help="Only with an OS of this family."),
+    ] = None,
+    owner: Annotated[str, typer.Option(metavar="TENANT", help="Only of this owner.")] = "",
+    tags: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="KEY=VALUE", help="Only with this tag; several: with all."),
+    ] = None,
+) -> None:
+    """List the images that you own, have accepted, or that are public, the newest first."""
+    with session.client() as client:
+        images = list(
+            client.list_images(
+                relation=relation or Relation.KIND_UNSPECIFIED,
+                image_class=image_class or Image.CLASS_UNSPECIFIED,
+                type=image_type or Image.TYPE_UNSPECIFIED,
+                state=state or Image.STATE_UNSPECIFIED,
+                name=name,
+                name_prefix=name_prefix,
+                os_type=os_type or OperatingSystem.TYPE_UNSPECIFIED,
+                owner_tenant_id=owner,
+                tags=parse_tags(tags or []),
+            )
+        )
+    session.answer(ListImagesResponse(images=images), printing.image_table(images))
+
+
+@app.command()
+@in_session
+def show(session: Session, image: ImageArgument) -> None:
+    """Show everything about an image."""
+    with session.client() as client:
+        found = client.get_image(lookup.image_id(client, image))
+    session.answer(GetImageResponse(image=found), printing.image_sheet(found))
+
+
+@app.command()
+@in_session
+@takes(Options)
+def update(
+    session: Session,
+    image: ImageArgument,
+    *,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Its new name.")] = None,
+    no_tags: Annotated[bool, typer.Option("--no-tags", help="Take all its tags off.")] = False,
+    etag: Etag = "",
+    attributes: ImageChanges,
+) -> None:
+    """Change an image; what is not named stays as it is, but the tags are changed as a whole."""
+    if name is not None:
+        attributes["name"] = name
+    if no_tags:
+        if "tags" in attributes:
+            raise typer.BadParameter("There is a --tag as well.", param_hint="--no-tags")
+        attributes["tags"] = {}
+    if not attributes:
+        raise typer.BadParameter("Say what to change.")
+    with session.client() as client:
+        changed = client.update_image(lookup.own_image_id(client, image), etag=etag, **attributes)
+    session.answer(UpdateImageResponse(image=changed), printing.image_sheet(changed))
+
+
+@app.command()
+@in_session
+def delete(
+    session: Session,
+    image: ImageArgument,
+    *,
+    etag: Etag = "",
+    validate_only: Annotated[
+        bool, typer.Option("--validate-only", help="Check everything, delete nothing.")
+    ] = False,
+) -> None:
+    """Delete an image and end all its shares; `ims image undelete` restores both for a while."""
+    with session.client() as client:
+        response = client.delete_image(
+            lookup.own_image_id(client, image), etag=etag, validate_only=validate_only
+        )
+    gone, shares = (
+        printing.image_title(response.image),
+        printing.count(response.ended_share_count, "share"),
+    )
+    session.answer(
+        response,
+        f"Nothing refuses it; {shares} would end. Nothing was deleted."
+        if validate_only
+        else f"Deleted {gone}; {shares} ended. It can be restored until "
+        f"{printing.time(response.image.purge_time)}.",
+    )
+
+
+@app.command()
+@in_session
+def undelete(session: Session, image: ImageArgument) -> None:
+    """Restore a deleted image with its shares."""
+    with session.client() as client:
+        response = client.undelete_image(lookup.deleted_image_id(client, image))
+    session.answer(
+        response,
+        f"Restored {printing.image_title(response.image)} and "
+        f"{printing.count(response.restored_share_count, 'share')}.",
+    )
+
+
+app.command("download")(transfers.download)
+
+
+@app.command()
+@in_session
+def resolve(
+    session: Session,
+    image: ImageArgument,
+    *,
+    purpose: Annotated[
+        Purpose, choice("--purpose", words=ResolveImageRequest.Purpose, help="What it is used for.")
+    ],
+    for_tenant: Annotated[
+        str, typer.Option(metavar="TENANT", help="Who uses it; only with the role service.")
+    ] = "",
+    in_region: Annotated[
+        str, typer.Option(metavar="REGION", help="Where it is used; without it, in your region.")
+    ] = "",
+    disk_gib: Annotated[
+        int, typer.Option("--disk-gib", help="The size of the server's system disk or the volume.")
+    ] = 0,
+    ram_mib: Annotated[int, typer.Option("--ram-mib", help="The server's memory.")] = 0,
+    firmware: Annotated[
+        Firmware | None, choice("--firmware", words=Image.Firmware, help="How the server boots.")
+    ] = None,
+) -> None:
+    """Tell what using an image for a purpose needs, or which rules forbid it."""
+    with session.client() as client:
+        response = client.resolve_image(
+            lookup.image_id(client, image),
+            purpose,
+            tenant_id=for_tenant,
+            region=in_region,
+            disk_gib=disk_gib,
+            ram_mib=ram_mib,
+            firmware=firmware or Image.FIRMWARE_UNSPECIFIED,
+        )
+    session.answer(response, printing.resolution_sheet(response))
+
+
+@app.command()
+@in_session
+def deactivate(session: Session, image: ImageArgument) -> None:
+    """Refuse an image's bytes to everyone; metadata and shares are kept."""
+    with session.client() as client:
+        changed = client.deactivate_image(lookup.own_image_id(client, image))
+    session.answer(
+        DeactivateImageResponse(image=changed), f"Deactivated {printing.image_title(changed)}."
+    )
+
+
+@app.command()
+@in_session
+def reactivate(session: Session, image: ImageArgument) -> None:
+    """Make a deactivated image active again."""
+    with session.client() as client:
+        changed = client.reactivate_image(lookup.own_image_id(client, image))
+    session.answer(
+        ReactivateImageResponse(image=changed), f"Reactivated {printing.image_title(changed)}."
+    )
+
+
+@app.command()
+@in_session
+def publish(session: Session, image: ImageArgument) -> None:
+    """Make a private image public, as an administrator (--roles admin); its shares end."""
+    with session.client() as client:
+        response = client.publish_image(lookup.image_id(client, image))
+    session.answer(
+        response,
+        f"Published {printing.image_title(response.image)}; "
+        f"{printing.count(response.ended_share_count, 'share')} ended.",
+    )
+
+
+@app.command()
+@in_session
+def unpublish(session: Session, image: ImageArgument) -> None:
+    """Make a public image its owner's private one again, as an administrator (--roles admin)."""
+    with session.client() as client:
+        changed = client.unpublish_image(lookup.image_id(client, image))
+    session.answer(
+        UnpublishImageResponse(image=changed), f"{printing.image_title(changed)} is private again."
+    )

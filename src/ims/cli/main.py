@@ -1,0 +1,69 @@
+"""The `ims` command: its global options, and all its commands together."""
+
+from importlib.metadata import version as version_of
+from typing import Annotated
+
+import typer
+
+from ims.cli import image, key, printing, serve, share
+from ims.cli.errors import TroubleTeller
+from ims.cli.session import Json, Session
+
+app = typer.Typer(
+    cls=TroubleTeller,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(image.app, name="image", help="Keep images: create, upload, list, download, …")
+app.add_typer(share.app, name="share", help="Lend images to other tenants, and use what they lend.")
+app.command("serve")(serve.serve)
+app.add_typer(key.app, name="key", help="Keep a server's keys for encryption at rest.")
+
+
+@app.callback()
+def main(
+    context: typer.Context,
+    *,
+    server: Annotated[
+        str, typer.Option(envvar="IMS_SERVER", metavar="HOST:PORT", help="The service to call.")
+    ] = "127.0.0.1:50051",
+    tenant: Annotated[
+        str, typer.Option(envvar="IMS_TENANT", metavar="TENANT", help="For which tenant you call.")
+    ] = "",
+    user: Annotated[
+        str, typer.Option(envvar="IMS_USER", metavar="USER", help="Which of its users you are.")
+    ] = "",
+    roles: Annotated[
+        str,
+        typer.Option(envvar="IMS_ROLES", metavar="ROLE,...", help="Your roles: service, admin."),
+    ] = "",
+    region: Annotated[
+        str,
+        typer.Option(envvar="IMS_REGION", metavar="REGION", help="Where you are, if elsewhere."),
+    ] = "",
+    json: Json = False,
+    traceback: Annotated[bool, typer.Option("--traceback", hidden=True)] = False,
+) -> None:
+    """Image Management Service: keep virtual-machine images, and share them with other tenants.
+
+    Exit codes: 0 done, 1 declined, 2 wrong usage, 3 not reached, 4 file trouble.
+    """
+    context.obj = Session(
+        server=server,
+        tenant=tenant,
+        user=user,
+        roles=tuple(role.strip() for role in roles.split(",") if role.strip()),
+        region=region,
+        json=json,
+        traceback=traceback,
+    )
+
+
+@app.command()
+def version(context: typer.Context, *, json: Json = False) -> None:
+    """Print the version of this program."""
+    if json or context.obj.json:
+        printing.print_json({"version": version_of("ims")})
+    else:
+        printing.console().print(f"ims {version_of('ims')}")

@@ -1,0 +1,305 @@
+"""How answers look: tables and sheets for people, protobuf JSON for programs."""
+
+import json
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC
+from typing import Any, Final, cast
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+
+from ims.client import (
+    Disk,
+    ErrorReason,
+    Image,
+    OperatingSystem,
+    ReceivedShare,
+    Refusal,
+    Relation,
+    Share,
+)
+from ims.client.vocabulary import ImageClass, ResolveImageResponse, ShareImageResponse
+
+_UNLIMITED_COLUMNS: Final = 10_000
+_KIB: Final = 1024
+_FOLDED: Final = {"WHY", "SHA-256"}
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return where to print; where nobody looks at a screen, no line is broken."""
+    output = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    if not output.is_terminal:
+        output.width = _UNLIMITED_COLUMNS
+    return output
+
+
+def print_for_people(answer: RenderableType) -> None:
+    """Print an answer, never with parts missing: rather than that, the terminal breaks lines."""
+    output = console()
+    unlimited = output.options.update(max_width=_UNLIMITED_COLUMNS)
+    output.width = max(output.width, output.measure(answer, options=unlimited).minimum)
+    output.print(answer, soft_wrap=isinstance(answer, str))
+
+
+def as_json(message: Message) -> dict[str, Any]:
+    """Return a message as protobuf JSON; lists and texts are there when they are empty, too."""
+    return MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print the one JSON document of this run."""
+    json.dump(document, sys.stdout, indent=2)  # in ASCII: a script may live in any locale
+    sys.stdout.write("\n")
+
+
+def plain(text: str) -> str:
+    """Return a text without what a terminal would obey: much of it is written by other tenants."""
+    return "".join(
+        each if each == "\n" or unicodedata.category(each) != "Cc" else "\N{REPLACEMENT CHARACTER}"
+        for each in text
+    )
+
+
+def size(size_bytes: int) -> str:
+    """Return a size as people read it, for instance `1.5 GiB`."""
+    number = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < _KIB:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= _KIB
+    return f"{number:.1f} TiB"
+
+
+def time(timestamp: Timestamp) -> str:
+    """Return a time in the reader's own time zone, to the minute; nothing where there is none."""
+    if not timestamp.seconds:
+        return ""
+    return timestamp.ToDatetime(UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def count(number: int, thing: str) -> str:
+    """Return a number of things, for instance `2 shares`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def image_title(image: Image) -> str:
+    """Return how an image is called in a sentence."""
+    return plain(f"{image.name} ({image.id})" if image.id else image.name)
+
+
+def image_table(images: Sequence[Image]) -> RenderableType:
+    """Return a line for each image."""
+    if not images:
+        return "No images."
+    return _table(
+        ("ID", "NAME", "TYPE", "STATE", "CLASS", "SIZE", "OWNER", "CREATED"),
+        (
+            (
+                image.id,
+                image.name,
+                Image.Type.Name(image.type),
+                Image.State.Name(image.state),
+                Image.Class.Name(_class(image)),
+                size(sum(disk.size_bytes for disk in image.disks)),
+                image.owner_tenant_id,
+                time(image.create_time),
+            )
+            for image in images
+        ),
+    )
+
+
+def image_sheet(image: Image) -> RenderableType:
+    """Return everything about one image."""
+    return Group(_sheet(_image_lines(image)), "", _disk_table(image.disks))
+
+
+def share_table(shares: Sequence[Share]) -> RenderableType:
+    """Return a line for each share of an image."""
+    if not shares:
+        return "Shared with nobody."
+    return _table(
+        ("TENANT", "REGION", "STATUS", "SHARED", "DECIDED"),
+        (
+            (
+                share.tenant_id,
+                share.region,
+                Share.Status.Name(share.status),
+                time(share.create_time),
+                "" if share.status == Share.PENDING else time(share.update_time),
+            )
+            for share in shares
+        ),
+    )
+
+
+def received_table(received: Sequence[ReceivedShare]) -> RenderableType:
+    """Return a line for each image that others share with the caller."""
+    if not received:
+        return "Nothing has been shared with you."
+    return _table(
+        ("ID", "NAME", "TYPE", "OWNER", "STATUS", "SHARED"),
+        (
+            (
+                each.image.id,
+                each.image.name,
+                Image.Type.Name(each.image.type),
+                each.image.owner_tenant_id,
+                Share.Status.Name(each.share.status),
+                time(each.share.create_time),
+            )
+            for each in received
+        ),
+    )
+
+
+def share_results(answer: ShareImageResponse, *, advice: Iterable[str]) -> RenderableType:
+    """Return how sharing went, or would go: for the image as such, and for each tenant."""
+    refused = any(result.refusals for result in answer.results)
+    return Group(
+        *(
+            f"The image: {ErrorReason.Name(each.reason)}: {each.message}"
+            for each in answer.image_refusals
+        ),
+        _table(
+            ("TENANT", "REGION", "STATUS", *(("REFUSED BY", "WHY") if refused else ())),
+            (
+                (
+                    result.tenant_id,
+                    result.share.region,
+                    Share.Status.Name(result.share.status) if result.HasField("share") else "",
+                    *(_refusals(result.refusals) if refused else ()),
+                )
+                for result in answer.results
+            ),
+        ),
+        f"{answer.share_count} of {count(answer.share_limit, 'share')}.",
+        *(f"→ {each}" for each in advice),
+    )
+
+
+def resolution_sheet(answer: ResolveImageResponse) -> RenderableType:
+    """Return what a consumer of an image gets."""
+    lines = [
+        ("id", answer.image_id),
+        ("etag", answer.etag),
+        ("relation", Relation.Kind.Name(answer.relation)),
+        *_needs(answer),
+    ]
+    return Group(_sheet(lines), "", _disk_table(each.disk for each in answer.disks))
+
+
+def _sheet(lines: Iterable[tuple[str, str]]) -> Table:
+    """Return titles with their values, but for those that have none."""
+    sheet = Table.grid(padding=(0, 2))
+    for title, value in lines:
+        if value:
+            sheet.add_row(title, plain(value))
+    return sheet
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Return a table in which ids, names and times are never broken, however narrow the terminal."""
+    rows = list(rows)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for title, *cells in zip(titles, *rows, strict=True):
+        lines = [line for cell in (title, *cells) for line in cell.splitlines()]
+        widest = max(map(cell_len, lines))
+        table.add_column(title, overflow="fold", min_width=None if title in _FOLDED else widest)
+    for row in rows:
+        table.add_row(*map(plain, row))
+    return table
+
+
+def _disk_table(disks: Iterable[Disk]) -> Table:
+    return _table(
+        ("DISK", "ROLE", "FORMAT", "STATE", "SIZE", "CAPACITY", "SHA-256"),
+        (
+            (
+                str(disk.index),
+                Disk.Role.Name(disk.role),
+                Disk.Format.Name(disk.format),
+                Disk.State.Name(disk.state),
+                size(disk.size_bytes) if disk.size_bytes else "",
+                size(disk.capacity_bytes) if disk.capacity_bytes else "",
+                disk.sha256,
+            )
+            for disk in disks
+        ),
+    )
+
+
+def _refusals(refusals: Iterable[Refusal]) -> tuple[str, str]:
+    """Return the cells with the rules that refuse one tenant, and what they say."""
+    return (
+        "\n".join(ErrorReason.Name(each.reason) for each in refusals),
+        "\n".join(each.message for each in refusals),
+    )
+
+
+def _image_lines(image: Image) -> Iterator[tuple[str, str]]:
+    yield "id", image.id
+    yield "name", image.name
+    yield "description", image.description
+    yield "type", Image.Type.Name(image.type)
+    yield "state", Image.State.Name(image.state)
+    yield "class", Image.Class.Name(_class(image))
+    yield "owner", image.owner_tenant_id
+    yield "you", _RELATIONS.get(image.relation, "")
+    yield "region", image.region
+    yield from _needs(image)
+    yield "tags", ", ".join(f"{key}={value}" for key, value in sorted(image.tags.items()))
+    yield "source", _source(image)
+    yield "encrypted", f"with the key {image.encryption_key_id}" if image.encryption_key_id else ""
+    yield "protected", "from deletion" if image.protected else ""
+    yield "for", "bare-metal servers" if image.for_bms else ""
+    yield "created", time(image.create_time)
+    yield "updated", time(image.update_time)
+    yield "deleted", time(image.delete_time)
+    yield "restorable until", time(image.purge_time)
+    yield "etag", image.etag
+
+
+_RELATIONS: Final = {
+    Relation.OWNED: "own it",
+    Relation.SHARED_WITH_ME: "have it by sharing",
+    Relation.PUBLIC: "see it as everybody does",
+}
+
+
+def _needs(image: Image | ResolveImageResponse) -> Iterator[tuple[str, str]]:
+    """Yield what a server made from an image has to be like."""
+    if image.HasField("os"):
+        words = (image.os.platform, image.os.version, f"{image.os.bits}-bit" if image.os.bits else "")
+        yield "os", " ".join([OperatingSystem.Type.Name(image.os.type), *filter(None, words)])
+    if image.architecture:
+        yield "architecture", Image.Architecture.Name(image.architecture)
+    if image.firmware:
+        yield "firmware", Image.Firmware.Name(image.firmware)
+    yield "min disk", f"{image.min_disk_gib} GiB" if image.min_disk_gib else ""
+    yield "min memory", f"{image.min_ram_mib} MiB" if image.min_ram_mib else ""
+    yield "max memory", f"{image.max_ram_mib} MiB" if image.max_ram_mib else ""
+
+
+def _source(image: Image) -> str:
+    origin = image.source.WhichOneof("origin")
+    if origin is None:
+        return ""
+    facts = as_json(getattr(image.source, origin))
+    said = ", ".join(
+        str(value) for key, value in facts.items() if value and "UNSPECIFIED" not in str(value)
+    )
+    return f"{origin.replace('_', ' ')} {said}".strip()
+
+
+def _class(image: Image) -> ImageClass:
+    return cast("ImageClass", getattr(image, "class"))  # a word that Python keeps for itself

@@ -1,0 +1,48 @@
+"""Calls the service from Python: channel, typed errors, transfers; knows no room of the server."""
+
+from ims.client.client import Client
+from ims.client.credentials import Credentials, DevelopmentIdentity
+from ims.client.disk_format import guess_format
+from ims.client.errors import DamagedDownload, Declined, Unreachable, Violation
+from ims.client.files import Progress, sha256_of
+from ims.client.images import ImageAttributes, ImageChanges, NewImageAttributes
+from ims.client.vocabulary import (
+    Disk,
+    ErrorReason,
+    Image,
+    OperatingSystem,
+    ReceivedShare,
+    Recipient,
+    Refusal,
+    Relation,
+    ResolveImageRequest,
+    Share,
+    Source,
+)
+
+__all__ = [
+    "Client",
+    "Credentials",
+    "DamagedDownload",
+    "Declined",
+    "DevelopmentIdentity",
+    "Disk",
+    "ErrorReason",
+    "Image",
+    "ImageAttributes",
+    "ImageChanges",
+    "NewImageAttributes",
+    "OperatingSystem",
+    "Progress",
+    "ReceivedShare",
+    "Recipient",
+    "Refusal",
+    "Relation",
+    "ResolveImageRequest",
+    "Share",
+    "Source",
+    "Unreachable",
+    "Violation",
+    "guess_format",
+    "sha256_of",
+]

@@ -1,0 +1,42 @@
+"""The client: every call of the service, under one name."""
+
+from collections.abc import Iterable
+
+from ims.client.administration import AdminCalls
+from ims.client.connection import DEFAULT_TIMEOUT_SECONDS
+from ims.client.credentials import Credentials, DevelopmentIdentity
+from ims.client.files import FileCalls
+from ims.client.sharing import SharingCalls
+
+
+class Client(FileCalls, SharingCalls, AdminCalls):
+    """Calls the service for one tenant.
+
+        with Client("127.0.0.1:50051", tenant="acme") as client:
+            image = client.create_from_file("debian.qcow2", name="debian-12")
+            client.share_image(image.id, ["globex"])
+
+    For every RPC there is a method of its name; lists are iterators over all pages, answers are the
+    messages of the contract. What is refused raises Declined; where nobody answers, Unreachable.
+    Nothing is sent before the first call. Threads may share a client.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        *,
+        tenant: str = "",
+        user: str = "",
+        roles: Iterable[str] = (),
+        region: str = "",
+        credentials: Credentials | None = None,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    ) -> None:
+        """Connect to `HOST:PORT` as a tenant, or as whom the credentials say.
+
+        `timeout_seconds` is for small calls; transfers take as long as they take. Raises ValueError
+        for an identity that the wire cannot carry.
+        """
+        if credentials is None:
+            credentials = DevelopmentIdentity(tenant, user=user, roles=roles, region=region)
+        super().__init__(server, credentials, timeout_seconds=timeout_seconds)

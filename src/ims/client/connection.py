@@ -1,0 +1,93 @@
+"""A channel to one server, and the one way in which calls are made over it."""
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Final, Protocol, Self, TypeVar
+
+import grpc
+
+from ims.client.credentials import Credentials
+from ims.client.errors import Declined, Unreachable, to_exception
+from ims.v1.admin_service_pb2_grpc import AdminServiceStub
+from ims.v1.image_service_pb2_grpc import ImageServiceStub
+from ims.v1.sharing_service_pb2_grpc import SharingServiceStub
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+_PageRequest = TypeVar("_PageRequest", bound="_AsksForPage")
+_Page = TypeVar("_Page", bound="_HasNextPage")
+
+DEFAULT_TIMEOUT_SECONDS: Final = 30.0
+
+_MIB: Final = 1024 * 1024
+_OPTIONS: Final = (
+    # A page of a thousand images with many disks is larger than the library's 4 MiB.
+    ("grpc.max_receive_message_length", 64 * _MIB),
+    ("grpc.max_metadata_size", _MIB // 16),
+    # A server that vanished without a word is noticed, and a transfer waits for nobody. Servers take
+    # a ping every five minutes for granted, and more of them for an attack.
+    ("grpc.keepalive_time_ms", 310_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+)
+
+
+class _AsksForPage(Protocol):
+    page_token: str
+
+
+class _HasNextPage(Protocol):
+    next_page_token: str
+
+
+class Connection:
+    """A channel to one server, over which one identity calls. Threads may share it."""
+
+    def __init__(
+        self, server: str, credentials: Credentials, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    ) -> None:
+        self.server = server
+        self._credentials = credentials
+        self._timeout_seconds = timeout_seconds
+        self._channel = grpc.insecure_channel(server, options=_OPTIONS)
+        # Not later: on a channel that was closed meanwhile, grpc ends the process.
+        self._images = ImageServiceStub(self._channel)
+        self._sharing = SharingServiceStub(self._channel)
+        self._admin = AdminServiceStub(self._channel)
+
+    def close(self) -> None:
+        """End the connection, and with it every call that is still running."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _call(
+        self, method: "grpc.UnaryUnaryMultiCallable[_Request, _Response]", request: _Request
+    ) -> _Response:
+        """Make a small call. Raises Declined or Unreachable."""
+        try:
+            return method(request, timeout=self._timeout_seconds, metadata=self._credentials.metadata())
+        except grpc.RpcError as error:
+            raise self._meaning(error) from error
+
+    def _pages(
+        self, method: "grpc.UnaryUnaryMultiCallable[_PageRequest, _Page]", request: _PageRequest
+    ) -> Iterator[_Page]:
+        """Yield page after page of a list. Raises Declined or Unreachable."""
+        while True:
+            page = self._call(method, request)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def _meaning(self, error: grpc.RpcError) -> Declined | Unreachable:
+        return to_exception(error, server=self.server)

@@ -1,0 +1,110 @@
+"""The two calls that carry bytes."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import grpc
+
+from ims.client.errors import DamagedDownload
+from ims.client.images import ImageCalls
+from ims.client.vocabulary import UploadImageDataResponse
+from ims.v1.image_service_pb2 import (
+    DownloadImageDataRequest,
+    DownloadImageDataResponse,
+    UploadImageDataRequest,
+)
+
+
+class TransferCalls(ImageCalls):
+    """Carries the bytes of disks, for as long as it takes: transfers have no deadline."""
+
+    def upload_image_data(
+        self,
+        image_id: str,
+        chunks: Iterable[bytes],
+        *,
+        size_bytes: int,
+        sha256: str = "",
+        disk_index: int = 0,
+    ) -> UploadImageDataResponse:
+        """Upload the bytes of one disk, in chunks of at most 4 MiB.
+
+        Without `sha256` the service compares nothing but the size. The chunks are asked for by
+        another thread; what they raise, this raises too, beside Declined and Unreachable.
+        """
+        start = UploadImageDataRequest.Start(
+            image_id=image_id, disk_index=disk_index, size_bytes=size_bytes, sha256=sha256
+        )
+        requests = _UploadRequests(start, chunks)
+        call = self._images.UploadImageData.future(iter(requests), metadata=self._credentials.metadata())
+        try:
+            response = call.result()
+        except grpc.RpcError as error:
+            raise requests.trouble or self._meaning(error) from error
+        except BaseException:
+            call.cancel()
+            raise
+        if requests.trouble:
+            raise requests.trouble
+        return response
+
+    @contextmanager
+    def download_image_data(
+        self,
+        image_id: str,
+        *,
+        disk_index: int = 0,
+        offset_bytes: int = 0,
+        length_bytes: int = 0,
+        tenant_id: str = "",
+    ) -> Iterator[tuple[DownloadImageDataResponse.Start, Iterator[bytes]]]:
+        """Download the bytes of one disk from an offset on; length 0 means to the end.
+
+        Gives what was announced, and the bytes in chunks, which nobody has checked against it. The
+        end of the block ends the call. Reading the chunks raises Declined and Unreachable, too. Only
+        a caller with the role `service` downloads for another tenant than its own.
+        """
+        request = DownloadImageDataRequest(
+            image_id=image_id,
+            disk_index=disk_index,
+            offset_bytes=offset_bytes,
+            length_bytes=length_bytes,
+            tenant_id=tenant_id,
+        )
+        call = self._images.DownloadImageData(request, metadata=self._credentials.metadata())
+        try:
+            parts = self._parts(call)
+            first = next(parts, None)
+            if first is None or not first.HasField("start"):
+                raise DamagedDownload("The server has not announced what it sends.")
+            yield first.start, (part.chunk for part in parts)
+        finally:
+            call.cancel()
+
+    def _parts(self, call: Iterable[DownloadImageDataResponse]) -> Iterator[DownloadImageDataResponse]:
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise self._meaning(error) from error
+
+
+class _UploadRequests:
+    """The messages of one upload.
+
+    grpc iterates over them in a thread of its own, where an exception would only be logged: it is kept
+    in `trouble`, and the messages end. They are fewer than announced then, so the service stores
+    nothing.
+    """
+
+    def __init__(self, start: UploadImageDataRequest.Start, chunks: Iterable[bytes]) -> None:
+        self.trouble: Exception | None = None
+        self._start = start
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[UploadImageDataRequest]:
+        yield UploadImageDataRequest(start=self._start)
+        try:
+            for chunk in self._chunks:
+                yield UploadImageDataRequest(chunk=chunk)
+        except Exception as error:  # noqa: BLE001 - raised again by the thread that waits for the answer
+            self.trouble = error

@@ -1,0 +1,73 @@
+"""The contract's words, under the names that a Python program uses."""
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from ims.v1.admin_service_pb2 import PublishImageResponse
+from ims.v1.error_reason_pb2 import ErrorReason
+from ims.v1.image_pb2 import Disk, Image, OperatingSystem, Relation, Source
+from ims.v1.image_service_pb2 import (
+    DeleteImageResponse,
+    ResolveImageRequest,
+    ResolveImageResponse,
+    UndeleteImageResponse,
+    UploadImageDataResponse,
+)
+from ims.v1.share_pb2 import Recipient, Refusal, Share
+from ims.v1.sharing_service_pb2 import (
+    ListReceivedSharesResponse,
+    ShareImageResponse,
+    UnshareImageResponse,
+)
+
+if TYPE_CHECKING:
+    ImageClass: TypeAlias = Image.Class.ValueType
+    ImageType: TypeAlias = Image.Type.ValueType
+    ImageState: TypeAlias = Image.State.ValueType
+    Architecture: TypeAlias = Image.Architecture.ValueType
+    Firmware: TypeAlias = Image.Firmware.ValueType
+    RelationKind: TypeAlias = Relation.Kind.ValueType
+    BackupService: TypeAlias = Source.BackupService.ValueType
+    DiskFormat: TypeAlias = Disk.Format.ValueType
+    DiskRole: TypeAlias = Disk.Role.ValueType
+    OsType: TypeAlias = OperatingSystem.Type.ValueType
+    ShareStatus: TypeAlias = Share.Status.ValueType
+    Purpose: TypeAlias = ResolveImageRequest.Purpose.ValueType
+else:
+    # When a program runs, enum values are integers; only the type checker tells them apart.
+    ImageClass = ImageType = ImageState = Architecture = Firmware = int
+    RelationKind = BackupService = DiskFormat = DiskRole = OsType = ShareStatus = Purpose = int
+
+ReceivedShare = ListReceivedSharesResponse.ReceivedShare
+
+__all__ = [
+    "Architecture",
+    "BackupService",
+    "DeleteImageResponse",
+    "Disk",
+    "DiskFormat",
+    "DiskRole",
+    "ErrorReason",
+    "Firmware",
+    "Image",
+    "ImageClass",
+    "ImageState",
+    "ImageType",
+    "OperatingSystem",
+    "OsType",
+    "PublishImageResponse",
+    "Purpose",
+    "ReceivedShare",
+    "Recipient",
+    "Refusal",
+    "Relation",
+    "RelationKind",
+    "ResolveImageRequest",
+    "ResolveImageResponse",
+    "Share",
+    "ShareImageResponse",
+    "ShareStatus",
+    "Source",
+    "UndeleteImageResponse",
+    "UnshareImageResponse",
+    "UploadImageDataResponse",
+]
