@@ -19,13 +19,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from ims.blob_store.filesystem import FilesystemBlobStore, StoreInUse
 from ims.domain.limits import Limits
+from ims.domain.rejection import Rejection
 from ims.domain.tenant import Region, TenantId
 from ims.domain.vault import Vault
 from ims.identity.development import DevelopmentIdentity
 from ims.providers.backups import ListedVaults
 from ims.providers.keys import LocalKeyFile
 from ims.providers.tenants import TenantDirectory
-from ims.repository.database import Database
+from ims.repository.database import Database, UnusableDatabase
 from ims.servicers.admin_servicer import AdminServicer
 from ims.servicers.image_servicer import ImageServicer
 from ims.servicers.interceptors import OutermostInterceptor
@@ -83,7 +84,11 @@ class Service:
         except (OSError, StoreInUse) as error:
             raise SettingsError(str(error)) from error
         self._stack.callback(blobs.close)
-        database = Database(settings.catalogue_url)
+        try:
+            database = Database(settings.catalogue_url)
+        except (UnusableDatabase, Rejection) as error:
+            self._stack.close()
+            raise SettingsError(str(error)) from error
         self._stack.callback(database.close)
         return Deployment(
             region=region,

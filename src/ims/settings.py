@@ -1,5 +1,6 @@
 """Every setting with its unit, default and meaning; read once, by `ims serve`, and passed on."""
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,10 @@ from pydantic_settings import (
 from ims.domain.vault import VaultType
 
 GIB = 1024**3
+
+_PREFIX = "IMS_"
+_CLIENT_VARIABLES = {"IMS_SERVER", "IMS_TENANT", "IMS_USER", "IMS_ROLES"}
+"""What the same environment may hold for the `ims` command as a client."""
 
 
 class SettingsError(Exception):
@@ -33,7 +38,7 @@ class VaultSetting(BaseModel):
 class Settings(BaseSettings):
     """What an operator can set: by flags, in the environment (IMS_…), in a TOML file, in this order."""
 
-    model_config = SettingsConfigDict(env_prefix="IMS_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid")
 
     listen: str = "127.0.0.1:50051"
     """The address and port to serve on; port 0 takes any free one."""
@@ -45,7 +50,8 @@ class Settings(BaseSettings):
     data: Path = Path("data")
     """The folder for the catalogue, the blobs and the keys, unless they are put elsewhere."""
     database_url: str = ""
-    """Where the catalogue is, as an SQLAlchemy URL; left out, in an SQLite file in the data folder."""
+    """Where the catalogue is, as the URL of an SQLite file (sqlite:////path); left out, in the data
+    folder. A service that starts gives up the uploads that it finds running there."""
     key_file: Path | None = None
     """The file of keys for encryption at rest; left out, keys.toml in the data folder."""
 
@@ -109,11 +115,18 @@ class Settings(BaseSettings):
         return self.key_file or self.data / "keys.toml"
 
 
+_VARIABLES = {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields} | _CLIENT_VARIABLES
+
+
 def load(config_file: Path | None, overrides: dict[str, Any]) -> Settings:
     """Return the settings: what the flags say, else the environment, else the file, else the defaults.
 
     Raises SettingsError naming what is wrong.
     """
+    unknown = [name for name in os.environ if name.startswith(_PREFIX) and name not in _VARIABLES]
+    if unknown:
+        message = f"there is no setting {unknown[0]}"
+        raise SettingsError(message)
     if config_file is not None and not config_file.is_file():
         message = f"there is no settings file {config_file}"
         raise SettingsError(message)

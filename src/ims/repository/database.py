@@ -3,12 +3,11 @@
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Any
+from contextlib import contextmanager
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from ims.domain.rejection import Category, Reason, reject
@@ -34,16 +33,19 @@ class Transaction(Reading):
     """
 
 
+class UnusableDatabase(Exception):
+    """No catalogue can be kept there; the message is for the operator."""
+
+
 class Database:
-    """The catalogue of images."""
+    """The catalogue of images. Raises UnusableDatabase when it cannot be kept at an address."""
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
         self._connections = threading.local()
         # SQLite has one writer at a time. Waiting for it in a queue of our own is fair; its own busy
         # handler lets late comers overtake, so that under load a few would wait for ever.
-        sqlite = self._engine.dialect.name == "sqlite"
-        self._writing: Any = threading.Lock() if sqlite else nullcontext()
+        self._writing = threading.Lock()
         with _foreign_errors():
             metadata.create_all(self._engine)
 
@@ -85,10 +87,15 @@ class Database:
 
 
 def _engine(url: str) -> sa.Engine:
+    try:
+        backend = sa.make_url(url).get_backend_name()
+    except ArgumentError as error:
+        raise UnusableDatabase("the address of the database is not understood") from error
+    if backend != "sqlite":
+        raise UnusableDatabase(f"the catalogue is kept in SQLite, not in {backend}")
     engine = sa.create_engine(url, pool_size=64, max_overflow=-1, hide_parameters=True)
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
