@@ -228,7 +228,7 @@ class TestShowing:
             assert text in sheet
 
     def test_what_a_terminal_would_obey_is_not_printed(self, ims: Ims, owner, recipient, tiny):
-        ims("image", "update", tiny, "--os-platform", "\x1b[2J\x9b31mred", tenant=owner)
+        ims("image", "update", tiny, "--description", "\x1b[2J\x9b31mred", tenant=owner)
         ims("share", "add", tiny, recipient, tenant=owner)
 
         shown = ims("image", "show", tiny, tenant=recipient)
@@ -237,7 +237,7 @@ class TestShowing:
         assert "red" in shown.stdout
         assert not {"\x1b", "\x9b"} & set(shown.stdout)
         assert not {"\x1b", "\x9b"} & set(document.stdout)
-        assert document.json["image"]["os"]["platform"] == "\x1b[2J\x9b31mred"
+        assert document.json["image"]["description"] == "\x1b[2J\x9b31mred"
 
     def test_square_brackets_are_text(self, ims: Ims, owner, tiny):
         ims("image", "update", tiny, "--description", "[red]not markup[/red]", tenant=owner)

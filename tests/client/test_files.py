@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import random
 
 import grpc
 import pytest
@@ -20,7 +21,8 @@ from ims.client import (
 from ims.client.files import CHUNK_BYTES
 from ims.v1.image_service_pb2 import DownloadImageDataResponse
 
-CONTENT = os.urandom(2 * CHUNK_BYTES + 5)
+# The same in every process, since tests are named after parts of it.
+CONTENT = random.Random(1).randbytes(2 * CHUNK_BYTES + 5)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
