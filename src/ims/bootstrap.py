@@ -34,7 +34,7 @@ from ims.servicers.reflection import add_reflection
 from ims.servicers.sharing_servicer import SharingServicer
 from ims.settings import Settings, SettingsError
 from ims.use_cases.deployment import Deployment
-from ims.use_cases.image_data import recover_interrupted_uploads
+from ims.use_cases.image_data import give_up_dead_uploads
 from ims.use_cases.images import purge_images
 from ims.use_cases.transfers import Transfers
 from ims.v1 import (
@@ -72,7 +72,7 @@ class Service:
         self._health = health.HealthServicer()
         self._server = self._make_server()
         self._sweeping = threading.Event()
-        self._sweeper = threading.Thread(target=self._sweep, name="sweeper", daemon=True)
+        self._sweeper = threading.Thread(target=self._sweep_again_and_again, name="sweeper", daemon=True)
         self.port = self._bind()
 
     def _deployment(self) -> Deployment:
@@ -135,9 +135,8 @@ class Service:
 
     def start(self) -> None:
         """Mend what an earlier process left, then serve."""
-        interrupted = recover_interrupted_uploads(self.deployment)
-        if interrupted:
-            _log.info("uploads given up", images=interrupted)
+        self.deployment.blobs.discard_unfinished()
+        self._sweep()
         self._sweeper.start()
         self._server.start()
         for name in ("", *SERVICES):
@@ -152,15 +151,18 @@ class Service:
             self._sweeper.join()
         self._stack.close()
 
-    def _sweep(self) -> None:
+    def _sweep_again_and_again(self) -> None:
         while not self._sweeping.wait(self.settings.sweep_seconds):
             try:
-                purged = purge_images(self.deployment)
+                self._sweep()
             except Exception:  # noqa: BLE001 - whatever it was, the next round tries again
-                _log.exception("purge failed; it is tried again")
-                continue
-            if purged:
-                _log.info("images purged", images=purged)
+                _log.exception("the sweep failed; it is tried again")
+
+    def _sweep(self) -> None:
+        given_up = give_up_dead_uploads(self.deployment)
+        purged = purge_images(self.deployment)
+        if given_up or purged:
+            _log.info("swept", images_with_dead_uploads=given_up, images_purged=purged)
 
 
 # What is larger than the library's usual 4 MiB is a chunk of 4 MiB and its frame.
@@ -168,6 +170,9 @@ _OPTIONS: Final = (
     ("grpc.max_receive_message_length", 4 * 1024**2 + 64 * 1024),
     # Off, or a second server would silently share the port with this one.
     ("grpc.so_reuseport", 0),
+    # A client that vanished without a word is noticed, and its transfer's slot is free again.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
 )
 
 

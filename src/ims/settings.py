@@ -2,9 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -15,6 +16,7 @@ from pydantic_settings import (
 from ims.domain.vault import VaultType
 
 GIB = 1024**3
+THREADS_FOR_SMALL_CALLS = 8
 
 _PREFIX = "IMS_"
 _CLIENT_VARIABLES = {"IMS_SERVER", "IMS_TENANT", "IMS_USER", "IMS_ROLES"}
@@ -55,10 +57,10 @@ class Settings(BaseSettings):
     key_file: Path | None = None
     """The file of keys for encryption at rest; left out, keys.toml in the data folder."""
 
-    threads: int = Field(32, ge=4, le=1024)
+    threads: int = Field(32, ge=9, le=1024)
     """How many calls are served at once."""
     max_transfers: int = Field(16, ge=1)
-    """How many uploads and downloads run at once; fewer than threads."""
+    """How many uploads and downloads run at once; at least 8 threads must be left for small calls."""
     chunk_bytes: int = Field(1024**2, ge=1024, le=4 * 1024**2)
     """How many bytes a message of a download carries."""
     drain_seconds: float = Field(30, ge=0)
@@ -81,6 +83,15 @@ class Settings(BaseSettings):
     """The tenants that are known, each with its region."""
     vaults: dict[str, list[VaultSetting]] | None = None
     """Each tenant's backup vaults; left out, the deployment has no backup provider (law 4.7)."""
+
+    @model_validator(mode="after")
+    def _threads_are_left_for_small_calls(self) -> Self:
+        if self.max_transfers + THREADS_FOR_SMALL_CALLS > self.threads:
+            message = (
+                f"must be at least {THREADS_FOR_SMALL_CALLS} below threads, which is {self.threads}"
+            )
+            raise PydanticCustomError("max_transfers", "max_transfers {problem}", {"problem": message})
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -139,7 +150,7 @@ def load(config_file: Path | None, overrides: dict[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         path = ".".join(str(part) for part in first["loc"])
-        message = f"setting {path}: {first['msg']}"
+        message = f"setting {path}: {first['msg']}" if path else f"setting {first['msg']}"
         raise SettingsError(message) from error
     except ValueError as error:  # the file is no TOML, or a variable no JSON
         message = f"the settings cannot be read: {error}"

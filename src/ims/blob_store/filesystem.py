@@ -19,7 +19,13 @@ from functools import partial
 from io import FileIO
 from pathlib import Path
 
-from ims.blob_store.interface import BlobWriter, KeyInUse, data_damaged, storage_full
+from ims.blob_store.interface import (
+    BlobWriter,
+    KeyInUse,
+    data_damaged,
+    storage_full,
+    storage_unavailable,
+)
 from ims.domain.image import BlobKey
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]{1,127}")
@@ -229,9 +235,7 @@ def _no_room_is_a_rejection() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise storage_full() from error
-        raise
+        raise (storage_full() if error.errno in _NO_ROOM else storage_unavailable()) from error
 
 
 @contextmanager
@@ -239,9 +243,7 @@ def _loss_is_a_rejection() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _LOST:
-            raise data_damaged() from error
-        raise
+        raise (data_damaged() if error.errno in _LOST else storage_unavailable()) from error
 
 
 def _lock(root: Path) -> FileIO:

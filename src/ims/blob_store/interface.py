@@ -87,6 +87,15 @@ def storage_full() -> Rejection:
     )
 
 
+def storage_unavailable() -> Rejection:
+    """Return what every store raises when it cannot be reached, or cannot work just now."""
+    return reject(
+        Category.UNAVAILABLE,
+        Reason.STORAGE_UNAVAILABLE,
+        "The store of bytes cannot be used just now; try again.",
+    )
+
+
 def data_damaged() -> Rejection:
     """Return what every store raises of bytes that it does not have, or not as they were."""
     return reject(Category.CORRUPT, Reason.DISK_DATA_DAMAGED, "The stored bytes are damaged or missing.")

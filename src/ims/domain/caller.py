@@ -23,6 +23,7 @@ class Caller:
     user_id: str = ""
     roles: frozenset[Role] = frozenset()
     region: Region
+    """Where the caller's tenant is at home."""
 
     def has(self, role: Role) -> bool:
         return role in self.roles

@@ -153,10 +153,12 @@ class Reason(StrEnum):
     SHARE_LIMIT_EXCEEDED = auto()
     IMAGE_FILE_TOO_LARGE = auto()
     TOO_MANY_TRANSFERS = auto()
+    TOO_MANY_STREAMS = auto()
     STORAGE_FULL = auto()
     # what the service itself suffers
     DISK_DATA_DAMAGED = auto()
     CATALOGUE_UNAVAILABLE = auto()
+    STORAGE_UNAVAILABLE = auto()
     INTERNAL_ERROR = auto()
 
 
@@ -166,6 +168,9 @@ class FieldProblem:
 
     path: str
     message: str
+
+
+Problems = tuple[FieldProblem, ...]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from ims.domain.rejection import Category, Reason, reject
 from ims.repository.images import ImageRepository
+from ims.repository.pending_blobs import PendingBlobs
 from ims.repository.shares import ShareRepository
 from ims.repository.tables import metadata
 
@@ -24,10 +25,11 @@ class Reading:
     def __init__(self, connection: sa.Connection) -> None:
         self.images = ImageRepository(connection)
         self.shares = ShareRepository(connection)
+        self.pending_blobs = PendingBlobs(connection)
 
 
 class Transaction(Reading):
-    """Reads records that nobody else can change meanwhile, and writes them.
+    """Reads records that nobody else can change meanwhile, and is the one in which they are written.
 
     `images.lock` takes the one lock there is: on the image whose disks or shares are judged.
     """
@@ -43,8 +45,8 @@ class Database:
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
         self._connections = threading.local()
-        # SQLite has one writer at a time. Waiting for it in a queue of our own is fair; its own busy
-        # handler lets late comers overtake, so that under load a few would wait for ever.
+        # SQLite has one writer at a time. Those who wait for it here are woken when it is free; its own
+        # busy handler only looks again now and then, and under load a few would never get in.
         self._writing = threading.Lock()
         with _foreign_errors():
             metadata.create_all(self._engine)

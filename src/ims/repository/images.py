@@ -12,7 +12,6 @@ from sqlalchemy.exc import IntegrityError
 from ims.domain.image import (
     Architecture,
     BackupService,
-    BlobKey,
     Disk,
     DiskFormat,
     DiskRole,
@@ -43,7 +42,8 @@ Converted = TypeVar("Converted")
 
 _own_share = shares.alias("own_share")
 _OWN_SHARE = {f"share_{column.name}": column for column in _own_share.c}
-_has_shares = sa.exists().where(shares.c.image_id == images.c.id)
+# The shares of a deleted image have ended, though they are kept for its undeletion.
+_has_shares = sa.exists().where(shares.c.image_id == images.c.id, images.c.state != ImageState.DELETED)
 
 # One statement reads an image with all that a viewer has to do with it, as it was at one moment.
 _VIEWS = sa.select(
@@ -132,12 +132,6 @@ class ImageRepository:
         query = sa.select(images.c.id).where(images.c.state == ImageState.SAVING)
         return tuple(ImageId(value) for value in self._connection.execute(query).scalars())
 
-    def blob_keys(self) -> frozenset[BlobKey]:
-        """Return the keys of all blobs that a disk names."""
-        rows = self._connection.execute(sa.select(images.c.disks)).scalars()
-        disks = (disk for row in rows for disk in _to_disks(row))
-        return frozenset(disk.blob_key for disk in disks if disk.blob_key)
-
     def may_be_read(self, image_id: ImageId, tenant_id: TenantId) -> bool:
         """Whether a tenant may still read the bytes of an image that it once might."""
         return (
@@ -145,13 +139,16 @@ class ImageRepository:
             is not None
         )
 
-    def list(self, viewer: TenantId, image_filter: ImageFilter, page: PageRequest) -> Page[View]:
+    def list(
+        self, viewer: TenantId, image_filter: ImageFilter, page: PageRequest, *, now: datetime
+    ) -> Page[View]:
         """Return a part of the images that a tenant owns, has accepted, or that are public.
 
         The newest come first. Pending and rejected shares are left out (law 4.1); deleted images are
-        listed to their owner alone, and only when the filter asks for that state.
+        listed to their owner alone, until they are to be purged, and only when the filter asks for that
+        state.
         """
-        query = _VIEWS.where(*_listed_to(viewer, image_filter), *_let_through(image_filter))
+        query = _VIEWS.where(*_listed_to(viewer, image_filter, now), *_let_through(image_filter))
         return self._page(query, (images.c.create_time, images.c.id), viewer, page)
 
     def received(self, viewer: TenantId, share_filter: ShareFilter, page: PageRequest) -> Page[View]:
@@ -205,7 +202,9 @@ _MAY_BE_READ = sa.select(sa.literal(1)).where(
 )
 
 
-def _listed_to(viewer: TenantId, image_filter: ImageFilter) -> Iterable[sa.ColumnElement[bool]]:
+def _listed_to(
+    viewer: TenantId, image_filter: ImageFilter, now: datetime
+) -> Iterable[sa.ColumnElement[bool]]:
     accepted = _own_share.c.status == ShareStatus.ACCEPTED
     owned, public = images.c.owner == viewer, images.c.public
     match image_filter.relation:
@@ -219,6 +218,7 @@ def _listed_to(viewer: TenantId, image_filter: ImageFilter) -> Iterable[sa.Colum
             yield sa.or_(owned, public, accepted)
     if image_filter.state is ImageState.DELETED:
         yield owned
+        yield images.c.purge_time > to_microseconds(now)
     else:
         yield images.c.state != ImageState.DELETED
 

@@ -83,6 +83,11 @@ tags = Table(
     Index(None, "key", "value", "image_id"),
 )
 
+# Blobs that may be there though no disk names them: of running uploads, and of images just purged. Their
+# rows go when a disk names them or they are removed; so a crash in between leaves nothing unnoticed, and
+# nothing that this catalogue does not know of is ever removed.
+pending_blobs = Table("pending_blobs", metadata, Column("blob_key", String(64), primary_key=True))
+
 shares = Table(
     "shares",
     metadata,
@@ -90,7 +95,7 @@ shares = Table(
     Column("tenant_id", String(64), primary_key=True),
     Column("region", String(64), nullable=False),
     Column("status", String(8), nullable=False),
-    Column("vault_id", String(64), nullable=False),
+    Column("vault_id", String(128), nullable=False),
     Column("create_time", BigInteger, nullable=False),
     Column("update_time", BigInteger, nullable=False),
     Index(None, "tenant_id", "create_time", "image_id"),

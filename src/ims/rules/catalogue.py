@@ -7,7 +7,7 @@ before that. Receiving and finishing are the later moments of an upload.
 from typing import Any
 
 from ims.rules.engine import Rule
-from ims.rules.form import READ_QUERY, every_field_can_be_read
+from ims.rules.form import READ_QUERY
 from ims.rules.image_data import (
     DOWNLOAD_IMAGE_DATA,
     FINISH_UPLOAD,
@@ -38,7 +38,7 @@ from ims.rules.visibility import SEE_IMAGE
 
 CATALOGUE: dict[str, tuple[Rule[Any], ...]] = {
     "CreateImage": CREATE_IMAGE,
-    "GetImage": (*SEE_IMAGE, every_field_can_be_read),
+    "GetImage": SEE_IMAGE,
     "ListImages": READ_QUERY,
     "UpdateImage": (*SEE_IMAGE, *UPDATE_IMAGE),
     "DeleteImage": (*SEE_IMAGE, *DELETE_IMAGE),

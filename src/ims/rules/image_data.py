@@ -12,6 +12,7 @@ from ims.rules.attempt import Attempt
 from ims.rules.engine import Breach, Rule, breach, rule
 from ims.rules.form import every_field_can_be_read
 from ims.rules.images import max_disk_gib, min_disk_holds_the_disk_inside_the_file, whole_gib
+from ims.rules.keys import the_key_of_an_encrypted_image_is_usable
 from ims.rules.sharing import only_accepted_shares_are_used
 from ims.rules.states import Verb, state_allows
 from ims.rules.visibility import declared_it
@@ -35,6 +36,8 @@ class UploadAttempt(Attempt):
     disk_index: int
     announced: Announcement
     max_file_bytes: int
+    key_usable: bool
+    """Whether the key of an encrypted image can be used now."""
 
     @property
     def disk(self) -> Disk | None:
@@ -143,6 +146,7 @@ START_UPLOAD: tuple[Rule[UploadAttempt], ...] = (
     *state_allows(Verb.UPLOAD),
     one_upload_at_a_time_fills_a_disk,
     a_stored_disk_is_not_filled_again,
+    the_key_of_an_encrypted_image_is_usable,
     files_stay_within_the_limit,
 )
 
@@ -269,6 +273,8 @@ class DownloadAttempt(Attempt):
 
     disk_index: int
     offset_bytes: int
+    key_usable: bool
+    """Whether the key of an encrypted image can be used now."""
 
     @property
     def disk(self) -> Disk | None:
@@ -299,4 +305,5 @@ DOWNLOAD_IMAGE_DATA: tuple[Rule[DownloadAttempt], ...] = (
     a_download_begins_within_the_file,
     *state_allows(Verb.READ_DATA),
     only_accepted_shares_are_used,
+    the_key_of_an_encrypted_image_is_usable,
 )

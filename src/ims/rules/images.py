@@ -16,14 +16,16 @@ from ims.rules.states import Verb, state_allows
 MAX_NAME_LENGTH = 128
 MAX_DESCRIPTION_LENGTH = 1024
 MAX_TAGS = 10
+MAX_TAG_KEY_LENGTH = 36
+MAX_TAG_VALUE_LENGTH = 43
 MAX_DISKS = 64
 MAX_SYSTEM_DISK_GIB = 1024
 MAX_DATA_DISK_GIB = 2048
 RESERVED_PREFIX = "__"
 
 _NAME = re.compile(r"[A-Za-z0-9._-]([A-Za-z0-9._ -]*[A-Za-z0-9._-])?", re.ASCII)
-_TAG_KEY = re.compile(r"[A-Za-z0-9_-]{1,36}", re.ASCII)
-_TAG_VALUE = re.compile(r"[A-Za-z0-9._-]{0,43}", re.ASCII)
+_TAG_KEY = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_TAG_KEY_LENGTH}}}", re.ASCII)
+_TAG_VALUE = re.compile(rf"[A-Za-z0-9._-]{{0,{MAX_TAG_VALUE_LENGTH}}}", re.ASCII)
 
 
 # --- What an image may be: judged of the image as it would be, on creation and on every change ---
@@ -83,9 +85,12 @@ def tags_are_short_and_plain(attempt: Drafted) -> Iterator[Breach]:
     for key, value in attempt.draft.tags:
         if not _TAG_KEY.fullmatch(key) or not _TAG_VALUE.fullmatch(value):
             yield breach(
-                "A tag's key has 1 to 36 letters, digits, '_' and '-', its value at most 43 of the "
-                f"same and '.'; here the key has {len(key)} characters and the value {len(value)}.",
+                f"A tag's key has 1 to {MAX_TAG_KEY_LENGTH} letters, digits, '_' and '-', its value at "
+                f"most {MAX_TAG_VALUE_LENGTH} of the same and '.'; here the key has {len(key)} "
+                f"characters and the value {len(value)}.",
                 subject="tags",
+                maxKeyLength=MAX_TAG_KEY_LENGTH,
+                maxValueLength=MAX_TAG_VALUE_LENGTH,
                 keyLength=len(key),
                 valueLength=len(value),
             )
@@ -171,7 +176,6 @@ CONTENT: tuple[Rule[Content], ...] = (
     an_image_has_at_most_ten_tags,
     min_disk_is_within_its_range,
     memory_bounds_make_sense,
-    min_disk_holds_the_disk_inside_the_file,
 )
 
 
@@ -507,6 +511,7 @@ def a_data_disk_image_changes_name_description_and_tags_only(
 UPDATE_IMAGE: tuple[Rule[UpdateAttempt], ...] = (
     only_the_owner_changes_an_image,
     *CONTENT,
+    min_disk_holds_the_disk_inside_the_file,
     what_an_image_is_can_never_be_written,
     the_image_is_as_the_caller_read_it,
     *state_allows(Verb.UPDATE),
@@ -553,7 +558,6 @@ class UndeletionAttempt(Attempt):
 
 UNDELETE_IMAGE: tuple[Rule[UndeletionAttempt], ...] = (
     only_the_owner_changes_an_image,
-    every_field_can_be_read,
     *state_allows(Verb.UNDELETE),
     names_are_unique_among_live_images,
     one_backup_makes_one_image,
@@ -583,7 +587,6 @@ def only_the_owner_deactivates_a_private_image(attempt: Attempt) -> Iterator[Bre
 _DEACTIVATION: tuple[Rule[Attempt], ...] = (
     only_administrators_deactivate_public_images,
     only_the_owner_deactivates_a_private_image,
-    every_field_can_be_read,
 )
 DEACTIVATE_IMAGE: tuple[Rule[Attempt], ...] = (*_DEACTIVATION, *state_allows(Verb.DEACTIVATE))
 REACTIVATE_IMAGE: tuple[Rule[Attempt], ...] = (*_DEACTIVATION, *state_allows(Verb.REACTIVATE))
@@ -618,13 +621,11 @@ def only_system_disk_and_iso_images_are_published(attempt: Attempt) -> Iterator[
 
 PUBLISH_IMAGE: tuple[Rule[Attempt], ...] = (
     only_administrators_publish,
-    every_field_can_be_read,
     *state_allows(Verb.PUBLISH),
     encrypted_images_are_not_published,
     only_system_disk_and_iso_images_are_published,
 )
 UNPUBLISH_IMAGE: tuple[Rule[Attempt], ...] = (
     only_administrators_publish,
-    every_field_can_be_read,
     *state_allows(Verb.UNPUBLISH),
 )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ims.domain.image import ImageType
+from ims.domain.image import Image, ImageType
 from ims.domain.rejection import Category, Reason
 from ims.domain.share import Share, ShareStatus
 from ims.domain.tenant import Tenant, TenantId
@@ -104,7 +104,7 @@ def nobody_shares_with_oneself(attempt: ShareAttempt) -> Iterator[Breach]:
 @rule("3.9", Reason.TENANT_NOT_FOUND, Category.UNKNOWN_TENANT)
 def recipients_are_known_where_the_directory_is_closed(attempt: ShareAttempt) -> Iterator[Breach]:
     """An unknown tenant is refused when the tenant directory is closed."""
-    for tenant in attempt.recipients:
+    for tenant in attempt.newcomers:
         if tenant.id in attempt.unknown_tenants:
             yield breach(f"There is no tenant '{tenant.id}'.", subject=tenant.id, tenantId=tenant.id)
 
@@ -114,21 +114,25 @@ def shares_stay_within_the_region(attempt: ShareAttempt) -> Iterator[Breach]:
     """Within one region: a recipient's region is the image's."""
     for tenant in attempt.newcomers:
         if tenant.region != attempt.image.region:
-            yield breach(
-                f"Tenant '{tenant.id}' is in region '{tenant.region}', the image in "
-                f"'{attempt.image.region}'. Copy the image to that region, then share the copy there.",
-                subject=tenant.id,
-                tenantId=tenant.id,
-                tenantRegion=tenant.region,
-                imageRegion=attempt.image.region,
-            )
+            yield _cross_region(attempt.image, tenant)
+
+
+def _cross_region(image: Image, tenant: Tenant) -> Breach:
+    return breach(
+        f"Tenant '{tenant.id}' is in region '{tenant.region}', the image in '{image.region}'. Copy the "
+        "image to that region, then share the copy there.",
+        subject=tenant.id,
+        tenantId=tenant.id,
+        tenantRegion=tenant.region,
+        imageRegion=image.region,
+    )
 
 
 @rule("3.5", Reason.SHARE_LIMIT_EXCEEDED, Category.OVER_LIMIT)
 def shares_stay_within_the_limit(attempt: ShareAttempt) -> Iterator[Breach]:
     """At most 128 tenants an image (a setting), in every status."""
     asked = len(attempt.newcomers)
-    if attempt.share_count + asked > attempt.share_limit:
+    if asked and attempt.share_count + asked > attempt.share_limit:
         yield breach(
             f"The image can be shared with {attempt.share_limit} tenants; it is shared with "
             f"{attempt.share_count}, and {asked} more were asked for.",
@@ -162,12 +166,17 @@ SHARE_IMAGE: tuple[Rule[ShareAttempt], ...] = (
     *ABOUT_EACH_RECIPIENT,
 )
 
+# At any time: also once the image is deleted, so that an undeletion does not bring a share back.
 UNSHARE_IMAGE: tuple[Rule[Attempt], ...] = (
     only_the_owner_shares,
     every_field_can_be_read,
-    *state_allows(Verb.MANAGE_SHARES),
+    *state_allows(Verb.UNSHARE),
 )
-LIST_SHARES = UNSHARE_IMAGE
+LIST_SHARES: tuple[Rule[Attempt], ...] = (
+    only_the_owner_shares,
+    every_field_can_be_read,
+    *state_allows(Verb.READ_SHARES),
+)
 
 
 # --- One share ---
@@ -192,7 +201,7 @@ def a_share_is_seen_by_its_two_sides(attempt: OneShareAttempt) -> Iterator[Breac
 GET_SHARE: tuple[Rule[OneShareAttempt], ...] = (
     a_share_is_seen_by_its_two_sides,
     every_field_can_be_read,
-    *state_allows(Verb.MANAGE_SHARES),
+    *state_allows(Verb.READ_SHARES),
 )
 
 
@@ -218,7 +227,6 @@ def only_the_recipient_decides(attempt: Attempt) -> Iterator[Breach]:
 DECIDE_ON_SHARE: tuple[Rule[Attempt], ...] = (
     only_a_recipient_has_something_to_decide,
     only_the_recipient_decides,
-    every_field_can_be_read,
 )
 
 
@@ -233,6 +241,13 @@ class AcceptAttempt(Attempt):
     @property
     def needs_vault(self) -> bool:
         return self.backup_provider_exists and self.image.type is ImageType.FULL_ECS
+
+
+@rule("3.4", Reason.CROSS_REGION_SHARE, Category.AGAINST_RULES)
+def a_recipient_is_at_home_in_the_region(attempt: AcceptAttempt) -> Iterator[Breach]:
+    """Within one region: who accepts a share is at home in the image's region, as its identity says."""
+    if attempt.caller.region != attempt.image.region:
+        yield _cross_region(attempt.image, Tenant(attempt.caller.tenant_id, attempt.caller.region))
 
 
 @rule("4.7", Reason.VAULT_REQUIRED, Category.AGAINST_RULES)
@@ -266,6 +281,8 @@ def the_vault_holds_all_disks(attempt: AcceptAttempt) -> Iterator[Breach]:
 
 ACCEPT_SHARE: tuple[Rule[AcceptAttempt], ...] = (
     *DECIDE_ON_SHARE,
+    every_field_can_be_read,
+    a_recipient_is_at_home_in_the_region,
     accepting_a_full_ecs_image_names_a_server_backup_vault,
     the_vault_holds_all_disks,
 )

@@ -21,7 +21,8 @@ class Verb(StrEnum):
     READ_DATA = "downloaded"
     USE = "used"
     SHARE = "shared"
-    MANAGE_SHARES = "asked for its shares"
+    UNSHARE = "kept to its owner"
+    READ_SHARES = "asked for its shares"
     PUBLISH = "published"
     UNPUBLISH = "unpublished"
 
@@ -50,7 +51,8 @@ _ROWS: dict[Verb, tuple[_Cell, _Cell, _Cell, _Cell, _Cell, _Cell]] = {
     Verb.READ_DATA:     (_INACTIVE, _INACTIVE, _ACTIVE,      _INACTIVE,    _INACTIVE, _GONE),
     Verb.USE:           (_INACTIVE, _INACTIVE, _ACTIVE,      _INACTIVE,    _INACTIVE, _GONE),
     Verb.SHARE:         (_INACTIVE, _INACTIVE, _ACTIVE,      _INACTIVE,    _INACTIVE, _INACTIVE),
-    Verb.MANAGE_SHARES: (_QUEUED,   _SAVING,   _ACTIVE,      _DEACTIVATED, _FAILED,   _GONE),
+    Verb.UNSHARE:       (_QUEUED,   _SAVING,   _ACTIVE,      _DEACTIVATED, _FAILED,   _DELETED),
+    Verb.READ_SHARES:   (_QUEUED,   _SAVING,   _ACTIVE,      _DEACTIVATED, _FAILED,   _GONE),
     Verb.PUBLISH:       (_INACTIVE, _INACTIVE, _ACTIVE,      _INACTIVE,    _INACTIVE, _INACTIVE),
     Verb.UNPUBLISH:     (_QUEUED,   _SAVING,   _ACTIVE,      _DEACTIVATED, _FAILED,   _GONE),
 }

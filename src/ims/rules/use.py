@@ -11,6 +11,7 @@ from ims.domain.use import Purpose, Use
 from ims.rules.attempt import Attempt
 from ims.rules.engine import Breach, Rule, breach, rule
 from ims.rules.form import every_field_can_be_read
+from ims.rules.keys import the_key_of_an_encrypted_image_is_usable
 from ims.rules.sharing import only_accepted_shares_are_used
 from ims.rules.states import Verb, state_allows
 
@@ -128,17 +129,6 @@ def the_image_is_available_in_the_region(attempt: UseAttempt) -> Iterator[Breach
             subject="region",
             imageRegion=attempt.image.region,
             region=attempt.use.region,
-        )
-
-
-@rule("6.3", Reason.KEY_UNAVAILABLE, Category.AGAINST_RULES)
-def the_key_of_an_encrypted_image_is_usable(attempt: UseAttempt) -> Iterator[Breach]:
-    """A disabled or unreachable key makes the bytes unusable, not the metadata."""
-    if attempt.image.encryption_key_id is not None and not attempt.key_usable:
-        yield breach(
-            f"The key '{attempt.image.encryption_key_id}' is not known or is disabled.",
-            subject="image_id",
-            keyId=attempt.image.encryption_key_id,
         )
 
 

@@ -42,8 +42,9 @@ def _is_visible(sight: Sight, view: View) -> bool:
 
 
 def declared_it(caller: Caller, image: Image) -> bool:
-    """Whether the caller is the service that vouches for the image's source."""
-    return caller.has(Role.SERVICE) and image.declared_by == caller.tenant_id
+    """Whether the caller is the service that vouches for the image's source and is still to fill it."""
+    unfinished = image.state in {ImageState.QUEUED, ImageState.SAVING}
+    return unfinished and caller.has(Role.SERVICE) and image.declared_by == caller.tenant_id
 
 
 SEE_IMAGE: tuple[Rule[Sight], ...] = (the_image_is_visible_to_the_caller,)

@@ -4,7 +4,7 @@ import grpc
 
 from ims.servicers.current_call import current_caller
 from ims.servicers.messages import image_message
-from ims.servicers.reading import Reading
+from ims.servicers.reading import image_id_of
 from ims.use_cases import images
 from ims.use_cases.deployment import Deployment
 from ims.v1 import admin_service_pb2 as pb
@@ -20,17 +20,15 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     def PublishImage(
         self, request: pb.PublishImageRequest, context: grpc.ServicerContext
     ) -> pb.PublishImageResponse:
-        caller, reading = current_caller(), Reading(request)
+        caller = current_caller()
         view, ended = images.publish_image(
-            self._deployment, caller=caller, image_id=reading.image_id(request.image_id)
+            self._deployment, caller=caller, image_id=image_id_of(request)
         )
         return pb.PublishImageResponse(image=image_message(view), ended_share_count=ended)
 
     def UnpublishImage(
         self, request: pb.UnpublishImageRequest, context: grpc.ServicerContext
     ) -> pb.UnpublishImageResponse:
-        caller, reading = current_caller(), Reading(request)
-        view = images.unpublish_image(
-            self._deployment, caller=caller, image_id=reading.image_id(request.image_id)
-        )
+        caller = current_caller()
+        view = images.unpublish_image(self._deployment, caller=caller, image_id=image_id_of(request))
         return pb.UnpublishImageResponse(image=image_message(view))

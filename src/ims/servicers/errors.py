@@ -1,6 +1,6 @@
 """Rejection to google.rpc.Status: the only table of status codes, and the only maker of details."""
 
-from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from google.protobuf.any_pb2 import Any
@@ -38,7 +38,7 @@ CODES: Final = {
 
 # A status travels in headers, and peers take 8 KiB of headers by default. This much of it fits in base64
 # (which some peers use) beside its message, of which every byte can take three.
-_STATUS_BUDGET_BYTES: Final = 4096
+_STATUS_BUDGET_BYTES: Final = 4480
 _TEXT_BUDGET_BYTES: Final = 512
 _RETRY_SECONDS: Final = 1
 
@@ -56,7 +56,7 @@ def to_status(rejection: Rejection) -> Status:
     )
     details: list[Message] = [info]
     left = _STATUS_BUDGET_BYTES - len(message.encode()) - info.ByteSize()
-    violations = list(_within_budget(rejection.violations, left))
+    violations = _within_budget(rejection.violations, left)
     match rejection.category:
         case Category.MALFORMED | Category.OUT_OF_RANGE:
             details.append(_bad_request(violations))
@@ -113,21 +113,46 @@ def _precondition_failure(violations: list[Violation]) -> PreconditionFailure:
     )
 
 
-def _within_budget(violations: tuple[Violation, ...], left: int) -> Iterator[Violation]:
-    """Yield the violations that fit: late ones without their sentence, the last few only counted."""
-    brief_bytes = [len(each.reason) + len(_cut(each.subject).encode()) + 16 for each in violations]
-    for number, violation in enumerate(violations):
-        message = _cut(violation.message)
-        if left - len(message.encode()) >= sum(brief_bytes[number:]):
-            left -= len(message.encode())
-        else:
-            message = ""
-        left -= brief_bytes[number]
-        if left < 0:
-            rest = len(violations) - number
-            yield Violation(violation.reason, f"There are {rest} more; ask for fewer at once.")
-            return
-        yield Violation(violation.reason, message, subject=_cut(violation.subject))
+def _within_budget(violations: tuple[Violation, ...], budget_bytes: int) -> list[Violation]:
+    """Return the violations, or where they do not fit, one for each rule that names all its offenders.
+
+    Nobody is dropped without a word: whoever does not fit even so is counted.
+    """
+    told = [replace(each, message=_cut(each.message)) for each in violations]
+    if sum(map(_size_bytes, told)) <= budget_bytes:
+        return told
+    rules = {each.reason: [other for other in told if other.reason is each.reason] for each in told}
+    return [_together(broken, budget_bytes // len(rules)) for broken in rules.values()]
+
+
+def _together(violations: list[Violation], budget_bytes: int) -> Violation:
+    """Return one violation for all of one rule: the first one's sentence, and whom they are about."""
+    first = violations[0]
+    room = budget_bytes - _size_bytes(replace(first, subject="")) - _FRAME_BYTES
+    named: list[str] = []
+    for violation in violations:
+        room -= len(violation.subject.encode()) + 1
+        if room < 0:
+            break
+        named.append(violation.subject)
+    count, unnamed = len(violations), len(violations) - len(named)
+    and_more = f" {unnamed} of them are not named: ask for fewer at once." if unnamed else ""
+    return replace(
+        first, message=f"{count} times, first: {first.message}{and_more}", subject=" ".join(named)
+    )
+
+
+_FRAME_BYTES: Final = 80
+"""What is said around the sentence of a violation that stands for many."""
+
+
+def _size_bytes(violation: Violation) -> int:
+    texts = (violation.reason, violation.subject, violation.message)
+    return sum(len(text.encode()) for text in texts) + _TAGS_BYTES
+
+
+_TAGS_BYTES: Final = 16
+"""What protobuf puts around the texts of a violation."""
 
 
 def _cut(text: str) -> str:

@@ -19,7 +19,7 @@ from ims.servicers.messages import (
     resolution_message,
 )
 from ims.servicers.page_tokens import Listing
-from ims.servicers.reading import Reading
+from ims.servicers.reading import RequestReading, image_id_of
 from ims.use_cases import image_data, images, use
 from ims.use_cases.deployment import Deployment
 from ims.v1 import image_service_pb2 as pb
@@ -35,7 +35,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
     def CreateImage(
         self, request: pb.CreateImageRequest, context: grpc.ServicerContext
     ) -> pb.CreateImageResponse:
-        caller, reading = current_caller(), Reading(request)
+        caller, reading = current_caller(), RequestReading(request)
         draft = read_draft(reading, request, owner=caller.tenant_id)
         view = images.create_image(
             self._deployment,
@@ -50,16 +50,14 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
     def GetImage(
         self, request: pb.GetImageRequest, context: grpc.ServicerContext
     ) -> pb.GetImageResponse:
-        caller, reading = current_caller(), Reading(request)
-        view = images.get_image(
-            self._deployment, caller=caller, image_id=reading.image_id(request.image_id)
-        )
+        caller = current_caller()
+        view = images.get_image(self._deployment, caller=caller, image_id=image_id_of(request))
         return pb.GetImageResponse(image=image_message(view))
 
     def ListImages(
         self, request: pb.ListImagesRequest, context: grpc.ServicerContext
     ) -> pb.ListImagesResponse:
-        caller, reading = current_caller(), Reading(request)
+        caller, reading = current_caller(), RequestReading(request)
         image_filter = read_image_filter(reading, request)
         listing = Listing("ListImages", caller.tenant_id, image_filter)
         wanted = PageRequest(
@@ -87,8 +85,8 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
     def UpdateImage(
         self, request: pb.UpdateImageRequest, context: grpc.ServicerContext
     ) -> pb.UpdateImageResponse:
-        caller, reading = current_caller(), Reading(request)
-        image_id = reading.image_id(request.image_id)
+        caller, reading = current_caller(), RequestReading(request)
+        image_id = image_id_of(request)
         changes = read_changes(reading, request)
         view = images.update_image(
             self._deployment,
@@ -103,11 +101,11 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
     def DeleteImage(
         self, request: pb.DeleteImageRequest, context: grpc.ServicerContext
     ) -> pb.DeleteImageResponse:
-        caller, reading = current_caller(), Reading(request)
+        caller, reading = current_caller(), RequestReading(request)
         view, ended = images.delete_image(
             self._deployment,
             caller=caller,
-            image_id=reading.image_id(request.image_id),
+            image_id=image_id_of(request),
             expected_etag=request.etag,
             validate_only=request.validate_only,
             problems=reading.problems,
@@ -117,47 +115,47 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
     def UndeleteImage(
         self, request: pb.UndeleteImageRequest, context: grpc.ServicerContext
     ) -> pb.UndeleteImageResponse:
-        caller, reading = current_caller(), Reading(request)
+        caller = current_caller()
         view, restored = images.undelete_image(
-            self._deployment, caller=caller, image_id=reading.image_id(request.image_id)
+            self._deployment, caller=caller, image_id=image_id_of(request)
         )
         return pb.UndeleteImageResponse(image=image_message(view), restored_share_count=restored)
 
     def DeactivateImage(
         self, request: pb.DeactivateImageRequest, context: grpc.ServicerContext
     ) -> pb.DeactivateImageResponse:
-        caller, reading = current_caller(), Reading(request)
-        view = images.deactivate_image(
-            self._deployment, caller=caller, image_id=reading.image_id(request.image_id)
-        )
+        caller = current_caller()
+        view = images.deactivate_image(self._deployment, caller=caller, image_id=image_id_of(request))
         return pb.DeactivateImageResponse(image=image_message(view))
 
     def ReactivateImage(
         self, request: pb.ReactivateImageRequest, context: grpc.ServicerContext
     ) -> pb.ReactivateImageResponse:
-        caller, reading = current_caller(), Reading(request)
-        view = images.reactivate_image(
-            self._deployment, caller=caller, image_id=reading.image_id(request.image_id)
-        )
+        caller = current_caller()
+        view = images.reactivate_image(self._deployment, caller=caller, image_id=image_id_of(request))
         return pb.ReactivateImageResponse(image=image_message(view))
 
     def UploadImageData(
         self, request_iterator: Iterator[pb.UploadImageDataRequest], context: grpc.ServicerContext
     ) -> pb.UploadImageDataResponse:
-        caller = current_caller()
-        first = next(request_iterator, pb.UploadImageDataRequest())
+        # Before the first message is awaited: waiting holds a thread, and some must be left.
+        with self._deployment.transfers.slot():
+            return self._upload(request_iterator)
+
+    def _upload(self, messages: Iterator[pb.UploadImageDataRequest]) -> pb.UploadImageDataResponse:
+        first = next(messages, pb.UploadImageDataRequest())
         if first.WhichOneof("part") != "start":
             raise _misplaced("the first message of an upload is `start`.")
-        reading = Reading(first)
-        image_id = reading.image_id(first.start.image_id)
+        reading = RequestReading(first)
+        image_id = image_id_of(first.start)
         announced = read_announcement(reading, first.start)
         view, disk = image_data.upload_image_data(
             self._deployment,
-            caller=caller,
+            caller=current_caller(),
             image_id=image_id,
             disk_index=first.start.disk_index,
             announced=announced,
-            chunks=_chunks(request_iterator),
+            chunks=_chunks(messages),
             problems=reading.problems,
         )
         return pb.UploadImageDataResponse(image=image_message(view), disk=disk_message(disk))
@@ -165,11 +163,15 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
     def DownloadImageData(
         self, request: pb.DownloadImageDataRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.DownloadImageDataResponse]:
-        caller, reading = current_caller(), Reading(request)
-        image_id = reading.image_id(request.image_id)
+        with self._deployment.transfers.slot():
+            yield from self._download(request)
+
+    def _download(self, request: pb.DownloadImageDataRequest) -> Iterator[pb.DownloadImageDataResponse]:
+        caller, reading = current_caller(), RequestReading(request)
+        image_id = image_id_of(request)
         length_bytes = reading.not_negative("length_bytes", request.length_bytes)
         tenant_id = reading.tenant_id("tenant_id", request.tenant_id)
-        with image_data.download_image_data(
+        download = image_data.download_image_data(
             self._deployment,
             caller=caller,
             image_id=image_id,
@@ -178,22 +180,22 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
             length_bytes=length_bytes,
             tenant_id=tenant_id,
             problems=reading.problems,
-        ) as download:
-            yield pb.DownloadImageDataResponse(
-                start=pb.DownloadImageDataResponse.Start(
-                    disk=disk_message(download.disk),
-                    offset_bytes=download.offset_bytes,
-                    length_bytes=download.length_bytes,
-                )
+        )
+        yield pb.DownloadImageDataResponse(
+            start=pb.DownloadImageDataResponse.Start(
+                disk=disk_message(download.disk),
+                offset_bytes=download.offset_bytes,
+                length_bytes=download.length_bytes,
             )
-            for chunk in download.chunks:
-                yield pb.DownloadImageDataResponse(chunk=chunk)
+        )
+        for chunk in download.chunks:
+            yield pb.DownloadImageDataResponse(chunk=chunk)
 
     def ResolveImage(
         self, request: pb.ResolveImageRequest, context: grpc.ServicerContext
     ) -> pb.ResolveImageResponse:
-        caller, reading = current_caller(), Reading(request)
-        image_id = reading.image_id(request.image_id)
+        caller, reading = current_caller(), RequestReading(request)
+        image_id = image_id_of(request)
         wanted = read_use(reading, request, home=caller.region)
         tenant_id = reading.tenant_id("tenant_id", request.tenant_id)
         resolution = use.resolve_image(

@@ -127,7 +127,7 @@ class _Call:
             "call",
             code=Code.Name(status.code),
             reason=rejection.reason,
-            broken=[violation.reason for violation in rejection.violations],
+            broken=sorted({violation.reason for violation in rejection.violations}),
             seconds=self._seconds(),
             **self._facts,
         )

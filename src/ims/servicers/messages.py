@@ -35,7 +35,7 @@ from ims.domain.use import Purpose, Resolution, Use
 from ims.domain.view import View
 from ims.rules.image_data import Announcement
 from ims.rules.images import MAX_TAGS, UPDATABLE_FIELDS, role_order
-from ims.servicers.reading import FOREIGN_ID, KEY_ID, SHA256, Reading
+from ims.servicers.reading import FOREIGN_ID, KEY_ID, SHA256, RequestReading
 from ims.use_cases.sharing import Recipient, Sharing
 from ims.v1 import error_reason_pb2, image_pb2, image_service_pb2, share_pb2, sharing_service_pb2
 
@@ -149,7 +149,7 @@ def _timestamp(time: datetime | None) -> Timestamp | None:
 
 
 def read_draft(
-    reading: Reading, request: image_service_pb2.CreateImageRequest, *, owner: TenantId
+    reading: RequestReading, request: image_service_pb2.CreateImageRequest, *, owner: TenantId
 ) -> Image:
     """Return the image that a creation asks for; what the service gives it is still to come."""
     wanted = reading.word(request, "type", ImageType)
@@ -181,7 +181,7 @@ def read_draft(
     )
 
 
-def read_changes(reading: Reading, request: image_service_pb2.UpdateImageRequest) -> ImageChanges:
+def read_changes(reading: RequestReading, request: image_service_pb2.UpdateImageRequest) -> ImageChanges:
     """Return what an update wants to change."""
     paths = list(dict.fromkeys(request.update_mask.paths))
     if "update_mask" not in {problem.path for problem in reading.problems} and not paths:
@@ -205,7 +205,7 @@ def read_changes(reading: Reading, request: image_service_pb2.UpdateImageRequest
 _PLAIN_FIELDS: Final = UPDATABLE_FIELDS - {"os"}
 
 
-def _read_value(reading: Reading, field: str, image: image_pb2.Image) -> object:
+def _read_value(reading: RequestReading, field: str, image: image_pb2.Image) -> object:
     match field:
         case "tags":
             return _read_tags(image.tags)
@@ -222,12 +222,12 @@ def _read_tags(tags: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(tags.items()))
 
 
-def _read_architecture(reading: Reading, message: Message, *, at: str = "") -> Architecture:
+def _read_architecture(reading: RequestReading, message: Message, *, at: str = "") -> Architecture:
     return reading.word(message, "architecture", Architecture, at=at) or Architecture.X86_64
 
 
 def _read_firmware(
-    reading: Reading, message: Message, architecture: Architecture, *, at: str = ""
+    reading: RequestReading, message: Message, architecture: Architecture, *, at: str = ""
 ) -> Firmware:
     by_default = Firmware.UEFI if architecture is Architecture.AARCH64 else Firmware.BIOS
     return reading.word(message, "firmware", Firmware, at=at) or by_default
@@ -237,7 +237,7 @@ _OS_FIELDS: Final = ("type", "platform", "version", "bits")
 
 
 def _read_os(
-    reading: Reading, path: str, os: image_pb2.OperatingSystem, fields: Iterable[str]
+    reading: RequestReading, path: str, os: image_pb2.OperatingSystem, fields: Iterable[str]
 ) -> dict[str, Any]:
     """Return the attributes of an operating system that the fields name."""
     values: dict[str, Any] = {}
@@ -261,13 +261,13 @@ _BITS: Final = (32, 64)
 _DEFAULT_BITS: Final = 64
 
 
-def _read_key_id(reading: Reading, value: str) -> KeyId | None:
+def _read_key_id(reading: RequestReading, value: str) -> KeyId | None:
     what = "a key's id: 1 to 64 letters, digits, '-', '.' and '_'"
     return KeyId(reading.matching("encryption_key_id", value, KEY_ID, what)) or None
 
 
 def _read_disks(
-    reading: Reading,
+    reading: RequestReading,
     declared: Sequence[image_service_pb2.CreateImageRequest.DiskDeclaration],
     image_type: ImageType,
 ) -> tuple[Disk, ...]:
@@ -284,7 +284,7 @@ def _read_disks(
     )
 
 
-def _read_source(reading: Reading, source: image_pb2.Source) -> Source:
+def _read_source(reading: RequestReading, source: image_pb2.Source) -> Source:
     origin = source.WhichOneof("origin") or "file"
     return Source(
         kind=SourceKind(origin.upper()),
@@ -306,7 +306,7 @@ _SOURCE_IDS: Final = {
 }
 
 
-def _source_id(reading: Reading, source: image_pb2.Source, origin: str) -> str:
+def _source_id(reading: RequestReading, source: image_pb2.Source, origin: str) -> str:
     if origin not in _SOURCE_IDS:
         return ""
     field = _SOURCE_IDS[origin]
@@ -315,7 +315,9 @@ def _source_id(reading: Reading, source: image_pb2.Source, origin: str) -> str:
     return reading.matching(f"source.{origin}.{field}", value, FOREIGN_ID, what)
 
 
-def read_image_filter(reading: Reading, request: image_service_pb2.ListImagesRequest) -> ImageFilter:
+def read_image_filter(
+    reading: RequestReading, request: image_service_pb2.ListImagesRequest
+) -> ImageFilter:
     """Return what a listing of images lets through."""
     if len(request.tags) > MAX_TAGS:
         reading.problem("tags", f"at most {MAX_TAGS} can be asked for, not {len(request.tags)}.")
@@ -336,7 +338,7 @@ def read_image_filter(reading: Reading, request: image_service_pb2.ListImagesReq
 
 
 def read_announcement(
-    reading: Reading, start: image_service_pb2.UploadImageDataRequest.Start
+    reading: RequestReading, start: image_service_pb2.UploadImageDataRequest.Start
 ) -> Announcement:
     """Return what an upload says of its file."""
     if start.size_bytes < 0:
@@ -349,7 +351,9 @@ def read_announcement(
 # --- Use ---
 
 
-def read_use(reading: Reading, request: image_service_pb2.ResolveImageRequest, *, home: Region) -> Use:
+def read_use(
+    reading: RequestReading, request: image_service_pb2.ResolveImageRequest, *, home: Region
+) -> Use:
     """Return what a consumer wants an image for."""
     purpose = reading.word(request, "purpose", Purpose)
     return Use(
@@ -392,26 +396,27 @@ def resolution_message(
 # --- Shares ---
 
 
-def share_message(share: Share) -> share_pb2.Share:
-    """Return a share."""
+def share_message(share: Share, *, viewer: TenantId) -> share_pb2.Share:
+    """Return a share as one of its two sides gets it."""
     return share_pb2.Share(
         image_id=share.image_id,
         tenant_id=share.tenant_id,
         region=share.region,
         status=share_pb2.Share.Status.Value(share.status),
-        vault_id=share.vault_id,
+        # A recipient's vault is none of the owner's business.
+        vault_id=share.vault_id if viewer == share.tenant_id else "",
         create_time=_timestamp(share.create_time),
         update_time=_timestamp(share.update_time),
     )
 
 
-def sharing_message(sharing: Sharing) -> sharing_service_pb2.ShareImageResponse:
+def sharing_message(sharing: Sharing, *, viewer: TenantId) -> sharing_service_pb2.ShareImageResponse:
     """Return how sharing went."""
     return sharing_service_pb2.ShareImageResponse(
         results=[
             sharing_service_pb2.ShareImageResponse.Result(
                 tenant_id=outcome.tenant_id,
-                share=None if outcome.share is None else share_message(outcome.share),
+                share=None if outcome.share is None else share_message(outcome.share, viewer=viewer),
                 refusals=[_refusal_message(violation) for violation in outcome.refusals],
             )
             for outcome in sharing.outcomes
@@ -430,13 +435,13 @@ def _refusal_message(violation: Violation) -> share_pb2.Refusal:
     )
 
 
-def read_share_filter(reading: Reading, request: Message) -> ShareFilter:
+def read_share_filter(reading: RequestReading, request: Message) -> ShareFilter:
     """Return what a listing of shares lets through."""
     return ShareFilter(status=reading.word(request, "status", ShareStatus))
 
 
 def read_recipients(
-    reading: Reading, recipients: Sequence[share_pb2.Recipient]
+    reading: RequestReading, recipients: Sequence[share_pb2.Recipient]
 ) -> tuple[Recipient, ...]:
     """Return the tenants that a request names, each once, in its order."""
     read: dict[TenantId, Recipient] = {}
@@ -451,7 +456,7 @@ def read_recipients(
     return tuple(read.values())
 
 
-def read_tenant_ids(reading: Reading, tenant_ids: Sequence[str]) -> tuple[TenantId, ...]:
+def read_tenant_ids(reading: RequestReading, tenant_ids: Sequence[str]) -> tuple[TenantId, ...]:
     """Return the tenants that a request names, each once, in its order."""
     if len(tenant_ids) > MAX_TENANT_IDS:
         reading.problem(

@@ -4,12 +4,12 @@ import base64
 import binascii
 import hashlib
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from ims.domain.page import Position
 from ims.domain.tenant import TenantId
-from ims.servicers.reading import Reading
+from ims.servicers.reading import RequestReading
 
 _INVALID: Final = "it is no page token of this listing: ask with the same filters, as the same tenant."
 _DIGEST_BYTES: Final = 16
@@ -29,7 +29,7 @@ class Listing:
         body = json.dumps([self._digest(place), *place]).encode()
         return base64.urlsafe_b64encode(body).decode().rstrip("=")
 
-    def place(self, reading: Reading, token: str, *, parts: int) -> tuple[str, ...] | None:
+    def place(self, reading: RequestReading, token: str, *, parts: int) -> tuple[str, ...] | None:
         """Return the place that a token names; None for the first page."""
         if not token:
             return None
@@ -40,7 +40,7 @@ class Listing:
         if (
             isinstance(body, list)
             and len(body) == parts + 1
-            and all(isinstance(each, str) for each in body)
+            and all(isinstance(each, str) and each.isascii() and each.isprintable() for each in body)
         ):
             digest, *place = body
             if digest == self._digest(tuple(place)):
@@ -52,10 +52,17 @@ class Listing:
         """Return the token that goes on behind a time and an id."""
         return self.token(position.time.isoformat(), position.id)
 
-    def position(self, reading: Reading, token: str) -> Position | None:
+    def position(self, reading: RequestReading, token: str) -> Position | None:
         """Return the time and the id that a token names; None for the first page."""
         place = self.place(reading, token, parts=2)
-        return None if place is None else Position(datetime.fromisoformat(place[0]), place[1])
+        if place is None:
+            return None
+        try:
+            time = datetime.fromisoformat(place[0]).astimezone(UTC)
+        except (ValueError, OverflowError):  # a forged one
+            reading.problem("page_token", _INVALID)
+            return None
+        return Position(time, place[1])
 
     def _digest(self, place: tuple[str, ...]) -> str:
         # The place is in the digest as well, so that a token cannot be edited by chance; nobody gains

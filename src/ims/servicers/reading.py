@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from enum import StrEnum
 from functools import cache
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from google.api.field_behavior_pb2 import REQUIRED, field_behavior
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -16,6 +16,14 @@ from ims.domain.tenant import Region, TenantId
 
 Word = TypeVar("Word", bound=StrEnum)
 
+
+class _AboutImage(Protocol):
+    """Any request that names an image."""
+
+    @property
+    def image_id(self) -> str: ...
+
+
 TENANT_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 REGION: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 KEY_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -23,12 +31,36 @@ SHA256: Final = re.compile(r"[0-9A-Fa-f]{64}", re.ASCII)
 FOREIGN_ID: Final = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
 """The id of a server, a volume, a backup or a vault: another service's, so anything printable."""
 
+MAX_ITEMS: Final = 10_000
+"""How many items any list of a request has. Each field has a limit of its own, far below; this one is
+for requests that are nothing but a million empty items: to tell what is wrong would take gigabytes."""
+
 DEFAULT_PAGE_SIZE: Final = 50
 MAX_PAGE_SIZE: Final = 1000
 
 
-class Reading:
-    """One request being read; `problems` says what could not be."""
+def image_id_of(request: _AboutImage) -> ImageId:
+    """Return the id of the image that a request is about.
+
+    Without one there is nothing to judge: raises Rejection INVALID_FIELD at once.
+    """
+    if not request.image_id:
+        raise reject(
+            Category.MALFORMED,
+            Reason.INVALID_FIELD,
+            "image_id: it is required.",
+            subject="image_id",
+            field="image_id",
+        )
+    # What cannot be an id is one that never existed.
+    return ImageId("" if "\0" in request.image_id else request.image_id)
+
+
+class RequestReading:
+    """One request being read; `problems` says what could not be.
+
+    Raises Rejection INVALID_FIELD at once for a list of more than MAX_ITEMS.
+    """
 
     def __init__(self, request: Message) -> None:
         self._problems = list(_problems(request, ""))
@@ -40,22 +72,6 @@ class Reading:
     def problem(self, path: str, message: str) -> None:
         """Note that a field cannot be read."""
         self._problems.append(FieldProblem(path, message))
-
-    def image_id(self, value: str) -> ImageId:
-        """Return the id of the image that a request is about.
-
-        Without one there is nothing to judge: raises Rejection INVALID_FIELD at once.
-        """
-        if not value:
-            raise reject(
-                Category.MALFORMED,
-                Reason.INVALID_FIELD,
-                "image_id: it is required.",
-                subject="image_id",
-                field="image_id",
-            )
-        # What cannot be an id is one that never existed.
-        return ImageId("" if "\0" in value else value)
 
     def word(self, message: Message, field: str, vocabulary: type[Word], *, at: str = "") -> Word | None:
         """Return the word of ours for what an enum field says; None where it says nothing.
@@ -71,9 +87,11 @@ class Reading:
         return vocabulary(value.name) if value.number else None
 
     def text(self, path: str, value: str, *, longest: int) -> str:
-        """Return a text of at most so many characters."""
+        """Return a text of at most so many characters, all of which can be shown."""
         if len(value) > longest:
             self.problem(path, f"it has at most {longest} characters, not {len(value)}.")
+        if not value.isprintable():
+            self.problem(path, "it has control characters.")
         return value
 
     def matching(self, path: str, value: str, pattern: re.Pattern[str], what: str) -> str:
@@ -133,6 +151,14 @@ def _is_given(message: Message, field: FieldDescriptor) -> bool:
 
 def _parts(message: Message, field: FieldDescriptor, path: str) -> Iterator[tuple[str, object]]:
     value = getattr(message, field.name)
+    if field.is_repeated and len(value) > MAX_ITEMS:
+        raise reject(
+            Category.MALFORMED,
+            Reason.INVALID_FIELD,
+            f"{path}: it has at most {MAX_ITEMS} items, not {len(value)}.",
+            subject=path,
+            field=path,
+        )
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         for key, item in value.items():
             yield path, key

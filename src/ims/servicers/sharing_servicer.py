@@ -13,7 +13,7 @@ from ims.servicers.messages import (
     sharing_message,
 )
 from ims.servicers.page_tokens import Listing
-from ims.servicers.reading import FOREIGN_ID, Reading
+from ims.servicers.reading import FOREIGN_ID, RequestReading, image_id_of
 from ims.use_cases import sharing
 from ims.use_cases.deployment import Deployment
 from ims.v1 import sharing_service_pb2 as pb
@@ -29,8 +29,8 @@ class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
     def ShareImage(
         self, request: pb.ShareImageRequest, context: grpc.ServicerContext
     ) -> pb.ShareImageResponse:
-        caller, reading = current_caller(), Reading(request)
-        image_id = reading.image_id(request.image_id)
+        caller, reading = current_caller(), RequestReading(request)
+        image_id = image_id_of(request)
         recipients = read_recipients(reading, request.recipients)
         if request.validate_only:
             outcome = sharing.preview_sharing(
@@ -49,13 +49,13 @@ class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
                 allow_partial=request.allow_partial,
                 problems=reading.problems,
             )
-        return sharing_message(outcome)
+        return sharing_message(outcome, viewer=caller.tenant_id)
 
     def UnshareImage(
         self, request: pb.UnshareImageRequest, context: grpc.ServicerContext
     ) -> pb.UnshareImageResponse:
-        caller, reading = current_caller(), Reading(request)
-        image_id = reading.image_id(request.image_id)
+        caller, reading = current_caller(), RequestReading(request)
+        image_id = image_id_of(request)
         tenant_ids = read_tenant_ids(reading, request.tenant_ids)
         if request.all_tenants == bool(request.tenant_ids):
             reading.problem("tenant_ids", "name tenants, or set all_tenants; one of both, not both.")
@@ -68,15 +68,15 @@ class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
         )
         had_one = {share.tenant_id for share in ended}
         return pb.UnshareImageResponse(
-            ended_shares=[share_message(share) for share in ended],
+            ended_shares=[share_message(share, viewer=caller.tenant_id) for share in ended],
             not_shared_tenant_ids=[each for each in tenant_ids if each not in had_one],
         )
 
     def GetShare(
         self, request: pb.GetShareRequest, context: grpc.ServicerContext
     ) -> pb.GetShareResponse:
-        caller, reading = current_caller(), Reading(request)
-        image_id = reading.image_id(request.image_id)
+        caller, reading = current_caller(), RequestReading(request)
+        image_id = image_id_of(request)
         tenant_id = reading.tenant_id("tenant_id", request.tenant_id)
         share = sharing.get_share(
             self._deployment,
@@ -85,13 +85,13 @@ class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
             tenant_id=tenant_id,
             problems=reading.problems,
         )
-        return pb.GetShareResponse(share=share_message(share))
+        return pb.GetShareResponse(share=share_message(share, viewer=caller.tenant_id))
 
     def ListShares(
         self, request: pb.ListSharesRequest, context: grpc.ServicerContext
     ) -> pb.ListSharesResponse:
-        caller, reading = current_caller(), Reading(request)
-        image_id = reading.image_id(request.image_id)
+        caller, reading = current_caller(), RequestReading(request)
+        image_id = image_id_of(request)
         share_filter = read_share_filter(reading, request)
         listing = Listing("ListShares", caller.tenant_id, image_id, share_filter)
         place = listing.place(reading, request.page_token, parts=1)
@@ -107,7 +107,7 @@ class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
             problems=reading.problems,
         )
         return pb.ListSharesResponse(
-            shares=[share_message(share) for share in page.items],
+            shares=[share_message(share, viewer=caller.tenant_id) for share in page.items],
             next_page_token=listing.token(page.items[-1].tenant_id) if page.more else "",
             total_size=page.total_size or 0,
         )
@@ -115,7 +115,7 @@ class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
     def ListReceivedShares(
         self, request: pb.ListReceivedSharesRequest, context: grpc.ServicerContext
     ) -> pb.ListReceivedSharesResponse:
-        caller, reading = current_caller(), Reading(request)
+        caller, reading = current_caller(), RequestReading(request)
         share_filter = read_share_filter(reading, request)
         listing = Listing("ListReceivedShares", caller.tenant_id, share_filter)
         wanted = PageRequest(
@@ -138,7 +138,7 @@ class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
         return pb.ListReceivedSharesResponse(
             received_shares=[
                 pb.ListReceivedSharesResponse.ReceivedShare(
-                    share=share_message(share), image=image_message(view)
+                    share=share_message(share, viewer=caller.tenant_id), image=image_message(view)
                 )
                 for view, share in received
             ],
@@ -149,8 +149,8 @@ class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
     def AcceptShare(
         self, request: pb.AcceptShareRequest, context: grpc.ServicerContext
     ) -> pb.AcceptShareResponse:
-        caller, reading = current_caller(), Reading(request)
-        image_id = reading.image_id(request.image_id)
+        caller, reading = current_caller(), RequestReading(request)
+        image_id = image_id_of(request)
         what = "a vault's id: 1 to 128 printable characters, no spaces"
         vault_id = reading.matching("vault_id", request.vault_id, FOREIGN_ID, what)
         share = sharing.accept_share(
@@ -160,20 +160,18 @@ class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
             vault_id=vault_id,
             problems=reading.problems,
         )
-        return pb.AcceptShareResponse(share=share_message(share))
+        return pb.AcceptShareResponse(share=share_message(share, viewer=caller.tenant_id))
 
     def RejectShare(
         self, request: pb.RejectShareRequest, context: grpc.ServicerContext
     ) -> pb.RejectShareResponse:
-        caller, reading = current_caller(), Reading(request)
-        share = sharing.reject_share(
-            self._deployment, caller=caller, image_id=reading.image_id(request.image_id)
-        )
-        return pb.RejectShareResponse(share=share_message(share))
+        caller = current_caller()
+        share = sharing.reject_share(self._deployment, caller=caller, image_id=image_id_of(request))
+        return pb.RejectShareResponse(share=share_message(share, viewer=caller.tenant_id))
 
     def LeaveShare(
         self, request: pb.LeaveShareRequest, context: grpc.ServicerContext
     ) -> pb.LeaveShareResponse:
-        caller, reading = current_caller(), Reading(request)
-        sharing.leave_share(self._deployment, caller=caller, image_id=reading.image_id(request.image_id))
+        caller = current_caller()
+        sharing.leave_share(self._deployment, caller=caller, image_id=image_id_of(request))
         return pb.LeaveShareResponse()

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from ims.blob_store.interface import BlobStore
 from ims.domain.caller import Caller
-from ims.domain.image import ImageId
+from ims.domain.image import Image, ImageId
 from ims.domain.limits import Limits
 from ims.domain.tenant import Region, TenantId
 from ims.domain.view import View
@@ -19,6 +19,7 @@ from ims.rules.engine import enforce
 from ims.rules.use import ACT_FOR_TENANT, Representation
 from ims.rules.visibility import SEE_IMAGE, Sight
 from ims.use_cases.transfers import Transfers
+from ims.use_cases.uploads import Uploads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ class Deployment:
     backups: BackupProvider | None = None
     """None where the deployment has no backup provider."""
     transfers: Transfers
+    uploads: Uploads = field(default_factory=Uploads)
     limits: Limits = field(default_factory=Limits)
     grace_period: timedelta = timedelta(days=7)
     """How long a deleted image can be restored."""
@@ -65,6 +67,12 @@ def _seen(sight: Sight) -> View:
     enforce(SEE_IMAGE, sight)
     assert sight.view is not None  # or the rule would have been broken
     return sight.view
+
+
+def key_is_usable(deployment: Deployment, image: Image) -> bool:
+    """Whether an image's bytes can be encrypted and decrypted now; unencrypted ones always."""
+    key_id = image.encryption_key_id
+    return key_id is None or deployment.keys.is_usable(key_id, image.owner)
 
 
 def representing(caller: Caller, tenant_id: TenantId | None) -> Caller:

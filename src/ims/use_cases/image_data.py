@@ -1,7 +1,7 @@
 """The story of bytes: upload, download, and what a crash in between leaves to be mended."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from ims.blob_store.interface import BlobStore, BlobWriter
@@ -9,7 +9,7 @@ from ims.blob_store.sealed import SealedBlobs
 from ims.disk_files.inspection import Inspection
 from ims.domain.caller import Caller
 from ims.domain.image import BlobKey, Disk, DiskState, Image, ImageId
-from ims.domain.rejection import Category, FieldProblem, Reason, reject
+from ims.domain.rejection import Category, Problems, Reason, Rejection, reject
 from ims.domain.tenant import NOBODY, TenantId
 from ims.domain.view import View
 from ims.rules.engine import enforce
@@ -26,9 +26,9 @@ from ims.rules.image_data import (
 )
 from ims.rules.images import whole_gib
 from ims.rules.states import Verb, state_after, state_of_filling
-from ims.use_cases.deployment import Deployment, representing, see, see_locked
+from ims.use_cases.deployment import Deployment, key_is_usable, representing, see, see_locked
 
-Problems = tuple[FieldProblem, ...]
+_log = logging.getLogger(__name__)
 
 
 # --- Upload: reserve, receive, finish ---
@@ -45,26 +45,14 @@ def upload_image_data(
     problems: Problems = (),
 ) -> tuple[View, Disk]:
     """Fill one disk of an image with the bytes that arrive; return the image and the disk."""
-    with deployment.transfers.slot():
-        reserved = _reserve(deployment, caller, image_id, disk_index, announced, problems)
-        blob_key = BlobKey(reserved.disk.upload_id)
-        stored: Disk | None = None
+    upload_id = deployment.new_id()
+    with deployment.uploads.alive(upload_id):
+        reserved = _reserve(deployment, caller, image_id, disk_index, announced, upload_id, problems)
         try:
-            blobs, wrapped = _blobs_for_writing(deployment, reserved.image, blob_key)
-            writer = blobs.open_writer(blob_key)
-            try:
-                filled = _receive(deployment, reserved, announced, chunks, writer)
-                # Visible before the record says so: a crash in between leaves a blob that nothing names,
-                # which the next start removes, and never a record whose bytes are missing.
-                writer.commit()
-            finally:
-                writer.discard()
-            stored = replace(filled, blob_key=blob_key, wrapped_data_key=wrapped)
+            stored = _store(deployment, reserved, announced, chunks)
             return _finish(deployment, caller, image_id, stored), stored
         except BaseException:
-            if stored is not None:
-                deployment.blobs.delete(blob_key)
-            _give_back(deployment, image_id, reserved.disk)
+            _give_up_now_or_later(deployment, image_id, upload_id)
             raise
 
 
@@ -81,6 +69,7 @@ def _reserve(
     image_id: ImageId,
     disk_index: int,
     announced: Announcement,
+    upload_id: str,
     problems: Problems,
 ) -> _Reserved:
     """Note that the disk's bytes are arriving, so that nobody deletes the image or brings others."""
@@ -92,14 +81,35 @@ def _reserve(
             disk_index=disk_index,
             announced=announced,
             max_file_bytes=deployment.limits.image_file_bytes,
+            key_usable=key_is_usable(deployment, view.image),
             problems=problems,
         )
         enforce(START_UPLOAD, attempt)
-        disk = replace(
-            view.image.disks[disk_index], state=DiskState.SAVING, upload_id=deployment.new_id()
-        )
+        disk = replace(view.image.disks[disk_index], state=DiskState.SAVING, upload_id=upload_id)
+        tx.pending_blobs.add([_blob_key(upload_id)])
         image = replace(_with_disk(view.image, disk), state=state_after(Verb.UPLOAD, view.image))
         return _Reserved(image=tx.images.save(image, now=deployment.now()), disk=disk)
+
+
+def _blob_key(upload_id: str) -> BlobKey:
+    return BlobKey(upload_id)
+
+
+def _store(
+    deployment: Deployment, reserved: _Reserved, announced: Announcement, chunks: Iterator[bytes]
+) -> Disk:
+    """Write what arrives as a blob, visible once it is complete and found good; return the disk."""
+    blob_key = _blob_key(reserved.disk.upload_id)
+    blobs, wrapped_data_key = _blobs_for_writing(deployment, reserved.image, blob_key)
+    writer = blobs.open_writer(blob_key)
+    try:
+        filled = _receive(deployment, reserved, announced, chunks, writer)
+        # Visible before the record says so: a crash in between leaves a pending blob, which is removed,
+        # and never a record whose bytes are missing.
+        writer.commit()
+    finally:
+        writer.discard()
+    return replace(filled, blob_key=blob_key, wrapped_data_key=wrapped_data_key)
 
 
 def _receive(
@@ -153,19 +163,34 @@ def _finish(deployment: Deployment, caller: Caller, image_id: ImageId, stored: D
         image = replace(image, state=state_of_filling(image.disks))
         if stored.index == 0 and image.min_disk_gib == 0:
             image = replace(image, min_disk_gib=whole_gib(stored.capacity_bytes))
+        tx.pending_blobs.remove(stored.blob_key)
         return replace(view, image=tx.images.save(image, now=deployment.now()))
 
 
-def _give_back(deployment: Deployment, image_id: ImageId, saving: Disk) -> None:
-    """Return a disk whose upload failed to EMPTY, unless another upload has it by now."""
+def _give_up_now_or_later(deployment: Deployment, image_id: ImageId, upload_id: str) -> None:
+    try:
+        _give_up(deployment, image_id, lambda disk: disk.upload_id == upload_id)
+        remove_if_pending(deployment, _blob_key(upload_id))
+    except Exception:  # noqa: BLE001 - whatever it was, the sweep tries again
+        # What went wrong with the upload is what its caller should hear of.
+        _log.exception("An upload cannot be given up just now; the next sweep does it.")
+
+
+def _give_up(deployment: Deployment, image_id: ImageId, is_dead: Callable[[Disk], bool]) -> None:
+    """Return the disks whose upload is dead to EMPTY, and the image to what it is without them."""
     with deployment.database.transaction() as tx:
         view = tx.images.lock(image_id, NOBODY)
-        if view is None or view.image.disks[saving.index].upload_id != saving.upload_id:
+        if view is None:
             return
-        emptied = replace(view.image.disks[saving.index], state=DiskState.EMPTY, upload_id="")
-        image = _with_disk(view.image, emptied)
-        image = replace(image, state=state_of_filling(image.disks))
-        tx.images.save(image, now=deployment.now())
+        disks = tuple(
+            replace(disk, state=DiskState.EMPTY, upload_id="")
+            if disk.state is DiskState.SAVING and is_dead(disk)
+            else disk
+            for disk in view.image.disks
+        )
+        if disks != view.image.disks:
+            image = replace(view.image, disks=disks, state=state_of_filling(disks))
+            tx.images.save(image, now=deployment.now())
 
 
 def _with_disk(image: Image, disk: Disk) -> Image:
@@ -196,7 +221,6 @@ class Download:
     chunks: Iterator[bytes]
 
 
-@contextmanager
 def download_image_data(
     deployment: Deployment,
     *,
@@ -207,7 +231,7 @@ def download_image_data(
     length_bytes: int = 0,
     tenant_id: TenantId | None = None,
     problems: Problems = (),
-) -> Iterator[Download]:
+) -> Download:
     """Open the bytes of a disk from an offset on, `length_bytes` of them or (0) all to the end.
 
     The chunks come out only as long as the tenant may read them: each is judged anew.
@@ -221,25 +245,35 @@ def download_image_data(
         share=view.share,
         disk_index=disk_index,
         offset_bytes=offset_bytes,
+        key_usable=key_is_usable(deployment, view.image),
         problems=problems,
     )
     enforce(DOWNLOAD_IMAGE_DATA, attempt)
-    with deployment.transfers.slot():
-        disk = view.image.disks[disk_index]
-        rest = disk.size_bytes - offset_bytes
-        length = min(length_bytes, rest) if length_bytes else rest
-        chunks = _blobs_for_reading(deployment, view.image, disk).read(
+    disk = view.image.disks[disk_index]
+    rest = disk.size_bytes - offset_bytes
+    length = min(length_bytes, rest) if length_bytes else rest
+    return Download(
+        disk=disk,
+        offset_bytes=offset_bytes,
+        length_bytes=length,
+        chunks=_while_allowed(deployment, attempt, _open(deployment, attempt, disk, length)),
+    )
+
+
+def _open(
+    deployment: Deployment, attempt: DownloadAttempt, disk: Disk, length_bytes: int
+) -> Iterator[bytes]:
+    try:
+        return _blobs_for_reading(deployment, attempt.image, disk).read(
             disk.blob_key,
-            offset_bytes=offset_bytes,
-            length_bytes=length,
+            offset_bytes=attempt.offset_bytes,
+            length_bytes=length_bytes,
             chunk_bytes=deployment.chunk_bytes,
         )
-        yield Download(
-            disk=disk,
-            offset_bytes=offset_bytes,
-            length_bytes=length,
-            chunks=_while_allowed(deployment, attempt, chunks),
-        )
+    except Rejection:
+        # The bytes may be missing because the image was purged this very moment: say so, then.
+        _judge_again(deployment, attempt)
+        raise
 
 
 def _while_allowed(
@@ -253,10 +287,13 @@ def _while_allowed(
 
 def _judge_again(deployment: Deployment, attempt: DownloadAttempt) -> None:
     with deployment.database.reading() as reading:
-        if reading.images.may_be_read(attempt.image.id, attempt.caller.tenant_id):
+        may_be_read = reading.images.may_be_read(attempt.image.id, attempt.caller.tenant_id)
+        if may_be_read and not attempt.image.encrypted:
             return
         view = see(deployment, reading, attempt.caller, attempt.image.id)
-    enforce(DOWNLOAD_IMAGE_DATA, replace(attempt, image=view.image, share=view.share))
+    key_usable = key_is_usable(deployment, view.image)
+    again = replace(attempt, image=view.image, share=view.share, key_usable=key_usable)
+    enforce(DOWNLOAD_IMAGE_DATA, again)
 
 
 def _blobs_for_reading(deployment: Deployment, image: Image, disk: Disk) -> BlobStore:
@@ -271,34 +308,29 @@ def _blobs_for_reading(deployment: Deployment, image: Image, disk: Disk) -> Blob
 # --- What a crash leaves ---
 
 
-def recover_interrupted_uploads(deployment: Deployment) -> int:
-    """Give up the uploads that an earlier process was receiving; return how many images had any.
+def give_up_dead_uploads(deployment: Deployment) -> int:
+    """Give up every upload on record that nobody is sending; return how many images had any.
 
-    Only at start-up, before the first call is served: every upload on record is then a dead one.
+    At start-up that is all of them; later, those that could not be given up when they failed. Then
+    remove the blobs that no disk names and no upload is about to.
     """
-    deployment.blobs.discard_unfinished()
     with deployment.database.reading() as reading:
-        interrupted = reading.images.saving()
-    for image_id in interrupted:
-        with deployment.database.transaction() as tx:
-            view = tx.images.lock(image_id, NOBODY)
-            if view is not None:
-                disks = tuple(_without_upload(disk) for disk in view.image.disks)
-                image = replace(view.image, disks=disks, state=state_of_filling(disks))
-                tx.images.save(image, now=deployment.now())
-    _remove_unnamed_blobs(deployment)
-    return len(interrupted)
-
-
-def _without_upload(disk: Disk) -> Disk:
-    if disk.state is DiskState.SAVING:
-        return replace(disk, state=DiskState.EMPTY, upload_id="")
-    return disk
-
-
-def _remove_unnamed_blobs(deployment: Deployment) -> None:
+        saving = reading.images.saving()
+    for image_id in saving:
+        _give_up(deployment, image_id, lambda disk: not deployment.uploads.is_alive(disk.upload_id))
     with deployment.database.reading() as reading:
-        named = reading.images.blob_keys()
-    for key in deployment.blobs.keys():  # noqa: SIM118 - a store is no dict
-        if key not in named:
-            deployment.blobs.delete(key)
+        pending = reading.pending_blobs.all()
+    for blob_key in pending:
+        if not deployment.uploads.is_alive(blob_key):
+            remove_if_pending(deployment, blob_key)
+    return len(saving)
+
+
+def remove_if_pending(deployment: Deployment, blob_key: BlobKey) -> None:
+    """Remove a blob unless a disk has come to name it."""
+    with deployment.database.reading() as reading:
+        if not reading.pending_blobs.holds(blob_key):
+            return
+    deployment.blobs.delete(blob_key)
+    with deployment.database.transaction() as tx:
+        tx.pending_blobs.remove(blob_key)

@@ -7,13 +7,13 @@ from ims.domain.caller import Caller
 from ims.domain.image import Image, ImageId, ImageState
 from ims.domain.image_changes import ImageChanges
 from ims.domain.page import ImageFilter, Page, PageRequest
-from ims.domain.rejection import FieldProblem
+from ims.domain.rejection import Problems
 from ims.domain.tenant import NOBODY
 from ims.domain.view import View
 from ims.repository.database import Transaction
 from ims.rules.attempt import Attempt
 from ims.rules.engine import Rule, enforce
-from ims.rules.form import READ_QUERY, Query, every_field_can_be_read
+from ims.rules.form import READ_QUERY, Query
 from ims.rules.images import (
     CREATE_IMAGE,
     DEACTIVATE_IMAGE,
@@ -31,9 +31,8 @@ from ims.rules.images import (
     whole_gib,
 )
 from ims.rules.states import Verb, state_after
-from ims.use_cases.deployment import Deployment, see, see_locked
-
-Problems = tuple[FieldProblem, ...]
+from ims.use_cases.deployment import Deployment, key_is_usable, see, see_locked
+from ims.use_cases.image_data import remove_if_pending
 
 
 def create_image(
@@ -58,15 +57,13 @@ def create_image(
         create_time=now,
         update_time=now,
     )
-    key_id = image.encryption_key_id
-    key_usable = key_id is not None and deployment.keys.is_usable(key_id, image.owner)
     with deployment.database.transaction() as tx:
         attempt = CreationAttempt(
             caller=caller,
             draft=image,
             name_taken=tx.images.name_taken(image.owner, image.name),
             backup_used=tx.images.backup_used(image.source),
-            key_usable=key_usable,
+            key_usable=key_is_usable(deployment, image),
             problems=problems,
         )
         enforce(CREATE_IMAGE, attempt)
@@ -75,14 +72,10 @@ def create_image(
     return View(image=image, viewer=caller.tenant_id)
 
 
-def get_image(
-    deployment: Deployment, *, caller: Caller, image_id: ImageId, problems: Problems = ()
-) -> View:
+def get_image(deployment: Deployment, *, caller: Caller, image_id: ImageId) -> View:
     """Return an image as the caller sees it."""
     with deployment.database.reading() as reading:
-        view = see(deployment, reading, caller, image_id)
-    enforce((every_field_can_be_read,), Attempt(caller=caller, image=view.image, problems=problems))
-    return view
+        return see(deployment, reading, caller, image_id)
 
 
 def list_images(
@@ -96,7 +89,7 @@ def list_images(
     """Return a part of the images that the caller's tenant owns, has accepted, or that are public."""
     enforce(READ_QUERY, Query(problems))
     with deployment.database.reading() as reading:
-        return reading.images.list(caller.tenant_id, image_filter, page)
+        return reading.images.list(caller.tenant_id, image_filter, page, now=deployment.now())
 
 
 def update_image(
@@ -165,9 +158,7 @@ def delete_image(
         return replace(view, image=tx.images.save(deleted, now=now), has_shares=False), ended
 
 
-def undelete_image(
-    deployment: Deployment, *, caller: Caller, image_id: ImageId, problems: Problems = ()
-) -> tuple[View, int]:
+def undelete_image(deployment: Deployment, *, caller: Caller, image_id: ImageId) -> tuple[View, int]:
     """Restore a deleted image with its shares; return it with the number of shares that came back."""
     with deployment.database.transaction() as tx:
         view = see_locked(deployment, tx, caller, image_id)
@@ -177,32 +168,28 @@ def undelete_image(
             image=image,
             name_taken=tx.images.name_taken(image.owner, image.name, besides=image.id),
             backup_used=tx.images.backup_used(image.source, besides=image.id),
-            problems=problems,
         )
         enforce(UNDELETE_IMAGE, attempt)
-        restored = replace(
+        undeleted = replace(
             image,
             state=state_after(Verb.UNDELETE, image),
             state_before_deletion=None,
             delete_time=None,
             purge_time=None,
         )
-        saved = tx.images.save(restored, now=deployment.now())
-        return replace(view, image=saved), tx.shares.count(image_id)
+        saved = tx.images.save(undeleted, now=deployment.now())
+        restored = tx.shares.count(image_id)
+        return replace(view, image=saved, has_shares=restored > 0), restored
 
 
-def deactivate_image(
-    deployment: Deployment, *, caller: Caller, image_id: ImageId, problems: Problems = ()
-) -> View:
+def deactivate_image(deployment: Deployment, *, caller: Caller, image_id: ImageId) -> View:
     """Refuse an image's bytes to everyone from now on."""
-    return _move(deployment, DEACTIVATE_IMAGE, Verb.DEACTIVATE, caller, image_id, problems)
+    return _move(deployment, DEACTIVATE_IMAGE, Verb.DEACTIVATE, caller, image_id)
 
 
-def reactivate_image(
-    deployment: Deployment, *, caller: Caller, image_id: ImageId, problems: Problems = ()
-) -> View:
+def reactivate_image(deployment: Deployment, *, caller: Caller, image_id: ImageId) -> View:
     """Give a deactivated image's bytes out again."""
-    return _move(deployment, REACTIVATE_IMAGE, Verb.REACTIVATE, caller, image_id, problems)
+    return _move(deployment, REACTIVATE_IMAGE, Verb.REACTIVATE, caller, image_id)
 
 
 def _move(
@@ -211,36 +198,31 @@ def _move(
     verb: Verb,
     caller: Caller,
     image_id: ImageId,
-    problems: Problems,
 ) -> View:
     with deployment.database.transaction() as tx:
         view = see_locked(deployment, tx, caller, image_id)
-        enforce(rules, Attempt(caller=caller, image=view.image, problems=problems))
+        enforce(rules, Attempt(caller=caller, image=view.image))
         moved = replace(view.image, state=state_after(verb, view.image))
         return replace(view, image=tx.images.save(moved, now=deployment.now()))
 
 
-def publish_image(
-    deployment: Deployment, *, caller: Caller, image_id: ImageId, problems: Problems = ()
-) -> tuple[View, int]:
+def publish_image(deployment: Deployment, *, caller: Caller, image_id: ImageId) -> tuple[View, int]:
     """Make an image every tenant's; return it with the number of shares that this ended."""
 
     def publish(tx: Transaction, image: Image) -> tuple[Image, int]:
         ended = len(tx.shares.remove(image_id))
         return replace(image, public=True), ended
 
-    return _govern(deployment, PUBLISH_IMAGE, publish, caller, image_id, problems)
+    return _govern(deployment, PUBLISH_IMAGE, publish, caller, image_id)
 
 
-def unpublish_image(
-    deployment: Deployment, *, caller: Caller, image_id: ImageId, problems: Problems = ()
-) -> View:
+def unpublish_image(deployment: Deployment, *, caller: Caller, image_id: ImageId) -> View:
     """Make a public image its owner's private one again."""
 
     def unpublish(_tx: Transaction, image: Image) -> tuple[Image, int]:
         return replace(image, public=False), 0
 
-    return _govern(deployment, UNPUBLISH_IMAGE, unpublish, caller, image_id, problems)[0]
+    return _govern(deployment, UNPUBLISH_IMAGE, unpublish, caller, image_id)[0]
 
 
 def _govern(
@@ -249,11 +231,10 @@ def _govern(
     change: Callable[[Transaction, Image], tuple[Image, int]],
     caller: Caller,
     image_id: ImageId,
-    problems: Problems,
 ) -> tuple[View, int]:
     with deployment.database.transaction() as tx:
         view = see_locked(deployment, tx, caller, image_id, governing=True)
-        enforce(rules, Attempt(caller=caller, image=view.image, problems=problems))
+        enforce(rules, Attempt(caller=caller, image=view.image))
         changed, ended = change(tx, view.image)
         if changed != view.image:
             changed = tx.images.save(changed, now=deployment.now())
@@ -278,10 +259,9 @@ def _purge(deployment: Deployment, image_id: ImageId) -> bool:
         # Looked at again under the lock: it may have been undeleted or purged meanwhile.
         if view is None or view.image.purge_time is None or view.image.purge_time > deployment.now():
             return False
+        blob_keys = [disk.blob_key for disk in view.image.disks if disk.blob_key]
+        tx.pending_blobs.add(blob_keys)
         tx.images.purge(image_id)
-    # The record goes first: a crash in between leaves blobs that nothing names, which the next start
-    # removes, and never a record whose bytes are missing.
-    for disk in view.image.disks:
-        if disk.blob_key:
-            deployment.blobs.delete(disk.blob_key)
+    for blob_key in blob_keys:
+        remove_if_pending(deployment, blob_key)
     return True

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from ims.domain.caller import Caller
 from ims.domain.image import ImageId
 from ims.domain.page import Page, PageRequest, ShareFilter
-from ims.domain.rejection import FieldProblem, Violation
+from ims.domain.rejection import Problems, Violation
 from ims.domain.share import Share, ShareStatus
 from ims.domain.tenant import Region, TenantId
 from ims.domain.vault import Vault
@@ -31,9 +31,6 @@ from ims.rules.sharing import (
     ShareAttempt,
 )
 from ims.use_cases.deployment import Deployment, see, see_locked
-
-Problems = tuple[FieldProblem, ...]
-
 
 # --- The owner's side ---
 
@@ -272,21 +269,17 @@ def _find_vault(deployment: Deployment, caller: Caller, vault_id: str) -> Vault 
     return deployment.backups.find_vault(caller.tenant_id, vault_id)
 
 
-def reject_share(
-    deployment: Deployment, *, caller: Caller, image_id: ImageId, problems: Problems = ()
-) -> Share:
+def reject_share(deployment: Deployment, *, caller: Caller, image_id: ImageId) -> Share:
     """Reject a share, pending or accepted; it can be accepted later."""
     with deployment.database.transaction() as tx:
-        view = _recipients_view(deployment, tx, caller, image_id, REJECT_SHARE, problems)
+        view = _recipients_view(deployment, tx, caller, image_id, REJECT_SHARE)
         return _decide(deployment, tx, view, ShareStatus.REJECTED, vault_id="")
 
 
-def leave_share(
-    deployment: Deployment, *, caller: Caller, image_id: ImageId, problems: Problems = ()
-) -> None:
+def leave_share(deployment: Deployment, *, caller: Caller, image_id: ImageId) -> None:
     """Remove a share from the recipient's side."""
     with deployment.database.transaction() as tx:
-        _recipients_view(deployment, tx, caller, image_id, LEAVE_SHARE, problems)
+        _recipients_view(deployment, tx, caller, image_id, LEAVE_SHARE)
         tx.shares.remove(image_id, (caller.tenant_id,))
 
 
@@ -296,11 +289,9 @@ def _recipients_view(
     caller: Caller,
     image_id: ImageId,
     rules: tuple[Rule[Attempt], ...],
-    problems: Problems,
 ) -> View:
     view = see_locked(deployment, tx, caller, image_id)
-    attempt = Attempt(caller=caller, image=view.image, share=view.share, problems=problems)
-    enforce(rules, attempt)
+    enforce(rules, Attempt(caller=caller, image=view.image, share=view.share))
     return view
 
 

@@ -2,12 +2,12 @@
 
 from ims.domain.caller import Caller
 from ims.domain.image import DiskRole, ImageId
-from ims.domain.rejection import FieldProblem
+from ims.domain.rejection import Problems
 from ims.domain.tenant import TenantId
 from ims.domain.use import Purpose, Resolution, Use
 from ims.rules.engine import enforce
 from ims.rules.use import RESOLVE_IMAGE, UseAttempt
-from ims.use_cases.deployment import Deployment, representing, see
+from ims.use_cases.deployment import Deployment, key_is_usable, representing, see
 
 
 def resolve_image(
@@ -17,20 +17,19 @@ def resolve_image(
     image_id: ImageId,
     use: Use,
     tenant_id: TenantId | None = None,
-    problems: tuple[FieldProblem, ...] = (),
+    problems: Problems = (),
 ) -> Resolution:
     """Tell whether a tenant (None: the caller's own) may use an image, and what it would read."""
     user = representing(caller, tenant_id)
     with deployment.database.reading() as reading:
         view = see(deployment, reading, user, image_id)
     image = view.image
-    key_id = image.encryption_key_id
     attempt = UseAttempt(
         caller=user,
         image=image,
         share=view.share,
         use=use,
-        key_usable=key_id is not None and deployment.keys.is_usable(key_id, image.owner),
+        key_usable=key_is_usable(deployment, image),
         problems=problems,
     )
     enforce(RESOLVE_IMAGE, attempt)
