@@ -27,13 +27,13 @@ def test_the_defaults_are_the_laws(monkeypatch):
 
 
 def test_flags_outweigh_the_environment_and_that_the_file(tmp_path, monkeypatch):
-    path = file_with(tmp_path, 'region = "file"\nlisten = "127.0.0.1:1"\nthreads = 9')
+    path = file_with(tmp_path, 'region = "file"\nlisten = "127.0.0.1:1"\nthreads = 40')
     monkeypatch.setenv("IMS_REGION", "environment")
     monkeypatch.setenv("IMS_LISTEN", "127.0.0.1:2")
 
     settings = load(path, {"listen": "127.0.0.1:3"})
 
-    assert (settings.listen, settings.region, settings.threads) == ("127.0.0.1:3", "environment", 9)
+    assert (settings.listen, settings.region, settings.threads) == ("127.0.0.1:3", "environment", 40)
 
 
 def test_sizes_may_have_units(tmp_path):
@@ -54,6 +54,7 @@ def test_an_image_file_may_have_up_to_1_tib(tmp_path):
         ("shares_per_imag = 1", "shares_per_imag"),
         ("threads = 1", "threads"),
         ('region = "no spaces here"', "region"),
+        ("threads = 20\nmax_transfers = 13", "max_transfers must be at least 8 below threads"),
         ("threads = ", "cannot be read"),
         ('[[vaults.acme]]\nid = "v"\ncapacity_gib = 0', "vaults.acme"),
     ],

@@ -1,5 +1,5 @@
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -40,6 +40,8 @@ from ims.domain.share import Share, ShareStatus
 from ims.domain.tenant import Region, TenantId
 from ims.domain.view import View
 from ims.repository.database import Database
+
+JUST_BEFORE = A_MOMENT - timedelta(microseconds=1)
 
 EVERYTHING = an_image(
     name="a full one",
@@ -93,7 +95,9 @@ def seen_by(database: Database, viewer: TenantId, image_id: ImageId) -> View:
 
 def listed(database: Database, viewer: TenantId, size: int = 100, **image_filter: object) -> list[str]:
     with database.reading() as reading:
-        page = reading.images.list(viewer, ImageFilter(**image_filter), PageRequest(size=size))
+        page = reading.images.list(
+            viewer, ImageFilter(**image_filter), PageRequest(size=size), now=JUST_BEFORE
+        )
     return [view.image.name for view in page.items]
 
 
@@ -214,7 +218,7 @@ class TestListing:
         while True:
             with database.reading() as reading:
                 wanted = PageRequest(size=2, after=after, count=True)
-                page = reading.images.list(OWNER, ImageFilter(), wanted)
+                page = reading.images.list(OWNER, ImageFilter(), wanted, now=A_MOMENT)
             seen += [view.image.id for view in page.items]
             assert page.total_size == 7
             if not page.more:
@@ -312,6 +316,25 @@ class TestListing:
         assert received() == [images[2].id, images[1].id, images[0].id]
         assert received(status=ShareStatus.PENDING) == [images[0].id]
 
+    def test_a_deleted_image_is_listed_until_its_time_is_over(self, database):
+        put(database, an_image(name="gone", state=ImageState.DELETED, purge_time=A_MOMENT))
+
+        def at(now: datetime) -> int:
+            image_filter = ImageFilter(state=ImageState.DELETED)
+            with database.reading() as reading:
+                return len(reading.images.list(OWNER, image_filter, PageRequest(size=1), now=now).items)
+
+        assert (at(JUST_BEFORE), at(A_MOMENT)) == (1, 0)
+
+    def test_the_shares_of_a_deleted_image_have_ended(self, database):
+        image = an_image(state=ImageState.DELETED, purge_time=A_MOMENT)
+        put(database, image)
+        share(database, a_share(image_id=image.id))
+
+        assert seen_by(database, OWNER, image.id).image_class is ImageClass.PRIVATE
+        shared = {"state": ImageState.DELETED, "image_class": ImageClass.SHARED}
+        assert listed(database, OWNER, **shared) == []
+
 
 class TestReadingOn:
     """A running download asks before every chunk."""
@@ -349,17 +372,16 @@ class TestUpkeep:
         with database.reading() as reading:
             assert reading.images.due_for_purge(A_MOMENT) == (due.id,)
 
-    def test_blobs_are_named_by_their_disks(self, database):
-        put(
-            database,
-            an_image(disks=(a_disk(blob_key=BlobKey("one")),)),
-            a_full_ecs_image(
-                disks=(a_disk(blob_key=BlobKey("two")), a_disk(index=1, blob_key=BlobKey("")))
-            ),
-        )
+    def test_a_blob_is_pending_from_when_it_is_noted_until_it_is_forgotten(self, database):
+        with database.transaction() as tx:
+            tx.pending_blobs.add([BlobKey("one"), BlobKey("two")])
+        with database.transaction() as tx:
+            tx.pending_blobs.remove(BlobKey("one"))
 
         with database.reading() as reading:
-            assert reading.images.blob_keys() == {"one", "two"}
+            assert reading.pending_blobs.all() == {"two"}
+            assert reading.pending_blobs.holds(BlobKey("two"))
+            assert not reading.pending_blobs.holds(BlobKey("one"))
 
 
 def test_a_share_comes_back_as_it_was_put_in(database):
