@@ -1,7 +1,7 @@
 """Calls a real server, as one tenant or another, and takes its rejections apart."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +34,8 @@ METHODS = {
 
 CHUNK_BYTES = 64 * 1024
 TIMEOUT_SECONDS = 60
+STATUS = "grpc-status-details-bin"
+REQUEST_ID = "ims-request-id"
 
 
 def request_class(rpc: str) -> Any:
@@ -61,20 +63,30 @@ class Tenant:
 
     def call(self, rpc: str, request: Any) -> Any:
         """Send a request (or, where a stream is taken, an iterable of them); return what comes back."""
-        service, method = METHODS[rpc]
-        if method.client_streaming and not isinstance(request, Iterator):
-            request = iter([request])
-        stub = getattr(self._stubs[service], rpc)
-        answer = stub(request, metadata=self._metadata, timeout=TIMEOUT_SECONDS)
-        return list(answer) if method.server_streaming else answer
+        answer = self._send(rpc, request, self._stub(rpc))
+        return list(answer) if METHODS[rpc][1].server_streaming else answer
 
-    def call_raw(self, rpc: str, data: bytes) -> bytes:
-        """Send bytes that may be no message at all."""
+    def begin(self, rpc: str, request: Any) -> Any:
+        """Send a request like `call`; return the running call, to be waited for, read or cancelled."""
+        stub = self._stub(rpc)
+        return self._send(rpc, request, stub if METHODS[rpc][1].server_streaming else stub.future)
+
+    def answer(self, rpc: str, request: Any) -> "Declined":
+        """Send a request; return what came back where it was declined, else something that says OK."""
+        return answer_of(lambda: self.call(rpc, request))
+
+    def answer_raw(self, rpc: str, data: bytes | Iterator[bytes]) -> "Declined":
+        """Send bytes like `call_raw`, and return what came back like `answer`."""
+        return answer_of(lambda: self.call_raw(rpc, data))
+
+    def call_raw(self, rpc: str, data: bytes | Iterator[bytes]) -> bytes:
+        """Send bytes (where a stream is taken: or an iterator of them) that may be no message."""
         service, method = METHODS[rpc]
         shape = f"{_arity(method.client_streaming)}_{_arity(method.server_streaming)}"
         call = getattr(self._channel, shape)(f"/ims.v1.{service}/{rpc}")
-        request = iter([data]) if method.client_streaming else data
-        answer = call(request, metadata=self._metadata, timeout=TIMEOUT_SECONDS)
+        if method.client_streaming and isinstance(data, bytes):
+            data = iter([data])
+        answer = call(data, metadata=self._metadata, timeout=TIMEOUT_SECONDS)
         return b"".join(answer) if method.server_streaming else answer
 
     # --- stories that tests tell again and again ---
@@ -114,6 +126,14 @@ class Tenant:
     def close(self) -> None:
         self._channel.close()
 
+    def _stub(self, rpc: str) -> Any:
+        return getattr(self._stubs[METHODS[rpc][0]], rpc)
+
+    def _send(self, rpc: str, request: Any, send: Any) -> Any:
+        if METHODS[rpc][1].client_streaming and not isinstance(request, Iterator):
+            request = iter([request])
+        return send(request, metadata=self._metadata, timeout=TIMEOUT_SECONDS)
+
 
 def upload_messages(
     start: dict[str, Any], content: bytes
@@ -141,6 +161,8 @@ class Declined:
     details: list[Any] = field(default_factory=list)
     status_bytes: bytes = b""
     """The whole google.rpc.Status, as it came."""
+    headers: dict[str, str | bytes] = field(default_factory=dict)
+    """All other trailing metadata."""
 
     @property
     def reasons(self) -> list[str]:
@@ -160,8 +182,19 @@ def declined() -> Iterator[Declined]:
         raise AssertionError(message)
 
 
+def answer_of(call: Callable[[], object]) -> Declined:
+    """Return how a call was declined, or something that says OK."""
+    seen = Declined(code="OK")
+    try:
+        call()
+    except grpc.RpcError as error:
+        fill_in(seen, error)
+    return seen
+
+
 def fill_in(seen: Declined, error: Any) -> None:
     seen.code, seen.message = error.code().name, error.details()
+    seen.headers = {key: value for key, value in error.trailing_metadata() or () if key != STATUS}
     status = rpc_status.from_call(error)
     if status is None:
         return

@@ -1,0 +1,140 @@
+"""Every RPC has its method, its story, its rules, and a comment that names their reasons."""
+
+import re
+from collections import defaultdict
+
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from google.rpc.code_pb2 import Code
+
+from calling import METHODS, request_class
+from contract.descriptions import COMMENTS, STATUSES, described_reasons
+from ims.domain.rejection import Reason
+from ims.rules.catalogue import CATALOGUE
+from ims.rules.form import every_field_can_be_read
+from ims.servicers.admin_servicer import AdminServicer
+from ims.servicers.errors import CODES
+from ims.servicers.image_servicer import ImageServicer
+from ims.servicers.sharing_servicer import SharingServicer
+from ims.use_cases import image_data, images, sharing, use
+
+SERVICERS = {
+    "ImageService": ImageServicer,
+    "SharingService": SharingServicer,
+    "AdminService": AdminServicer,
+}
+REASONS = described_reasons()
+USE_CASES = (images, image_data, sharing, use)
+
+GENERAL = {
+    Reason.UNAUTHENTICATED,
+    Reason.IMAGE_NOT_FOUND,
+    Reason.UNREADABLE_REQUEST,
+    Reason.CATALOGUE_UNAVAILABLE,
+    Reason.INTERNAL_ERROR,
+}
+"""What any RPC can be declined with; never listed, but once for a whole service."""
+
+OF_REFLECTION = {Reason.TOO_MANY_STREAMS}
+"""What only the standard services decline, whose protos are not ours."""
+
+RAISED_DIRECTLY = {
+    "UploadImageData": {
+        Reason.TOO_MANY_TRANSFERS,
+        Reason.STORAGE_FULL,
+        Reason.STORAGE_UNAVAILABLE,
+        Reason.UPLOAD_SUPERSEDED,
+        Reason.KEY_UNAVAILABLE,
+    },
+    "DownloadImageData": {
+        Reason.TOO_MANY_TRANSFERS,
+        Reason.STORAGE_UNAVAILABLE,
+        Reason.DISK_DATA_DAMAGED,
+        Reason.KEY_UNAVAILABLE,
+    },
+}
+"""What no rule says, but a store, a key or a crowd."""
+
+
+def test_every_rpc_is_in_the_catalogue_of_rules():
+    assert set(CATALOGUE) == set(METHODS)
+
+
+@pytest.mark.parametrize("rpc", METHODS)
+def test_every_rpc_has_a_servicers_method(rpc: str):
+    service, _ = METHODS[rpc]
+
+    assert rpc in vars(SERVICERS[service])
+
+
+@pytest.mark.parametrize("rpc", METHODS)
+def test_every_rpc_has_a_use_case_of_its_name(rpc: str):
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", rpc).lower()
+
+    assert [module for module in USE_CASES if name in vars(module)]
+
+
+@pytest.mark.parametrize("rpc", METHODS)
+def test_a_request_is_judged_by_its_form_where_a_field_can_be_wrong(rpc: str):
+    assert (every_field_can_be_read in CATALOGUE[rpc]) is has_fields_to_be_wrong(rpc)
+
+
+@pytest.mark.parametrize("rpc", METHODS)
+def test_the_comment_of_an_rpc_lists_the_reasons_that_it_can_be_declined_with(rpc: str):
+    assert listed(rpc) == expected(rpc)
+
+
+@pytest.mark.parametrize("rpc", METHODS)
+def test_a_reason_in_a_comment_stands_behind_its_status(rpc: str):
+    words = set(re.findall(r"\b[A-Z_]+\b", comment(rpc)))
+    behind_a_status = {reason for reasons in listed(rpc).values() for reason in reasons}
+
+    assert words & set(Reason) - STATUSES == behind_a_status
+
+
+@pytest.mark.parametrize("service", SERVICERS)
+def test_what_goes_for_every_rpc_is_said_once_for_the_service(service: str):
+    said = COMMENTS[f"ims.v1.{service}"]
+
+    for reason in (Reason.IMAGE_NOT_FOUND, Reason.INVALID_FIELD, Reason.UNAUTHENTICATED):
+        assert reason in said
+
+
+def test_every_reason_is_listed_by_some_rpc():
+    told = {reason for rpc in METHODS for reasons in listed(rpc).values() for reason in reasons}
+
+    assert told | GENERAL | OF_REFLECTION == set(Reason)
+
+
+def comment(rpc: str) -> str:
+    return COMMENTS[f"ims.v1.{METHODS[rpc][0]}.{rpc}"]
+
+
+def listed(rpc: str) -> dict[str, set[str]]:
+    """Return the reasons in a comment by their statuses: `STATUS: ONE, ANOTHER.`"""
+    found = re.findall(r"\b([A-Z_]+):\s([A-Z_,\s]+)\.", comment(rpc))
+    return {
+        status: set(re.split(r",\s+", reasons.strip()))
+        for status, reasons in found
+        if status in STATUSES
+    }
+
+
+def expected(rpc: str) -> dict[str, set[str]]:
+    statuses = {rule.reason: Code.Name(CODES[rule.category]) for rule in CATALOGUE[rpc]}
+    for reason in RAISED_DIRECTLY.get(rpc, ()):
+        statuses[reason] = REASONS[reason].status
+    by_status = defaultdict(set)
+    for reason, status in statuses.items():
+        if reason not in GENERAL:
+            by_status[status].add(str(reason))
+    return dict(by_status)
+
+
+def has_fields_to_be_wrong(rpc: str) -> bool:
+    """Whether a request has more than flags, which are never wrong, and the image that it is about.
+
+    Without an image there is nothing to judge: that is said once for a whole service.
+    """
+    fields = request_class(rpc).DESCRIPTOR.fields
+    return any(field.name != "image_id" and field.type != FieldDescriptor.TYPE_BOOL for field in fields)

@@ -1,0 +1,252 @@
+"""Facts that break each rule of the law: what is sent when one is broken can be read off them."""
+
+from builders import (
+    A_MOMENT,
+    ELSEWHERE,
+    OWNER,
+    RECIPIENT,
+    STRANGER,
+    a_caller,
+    a_disk,
+    a_full_ecs_image,
+    a_share,
+    a_tenant,
+    an_image,
+)
+from ims.domain.image import (
+    GIB,
+    DiskFormat,
+    DiskRole,
+    DiskState,
+    Firmware,
+    ImageState,
+    ImageType,
+    KeyId,
+    Source,
+    SourceKind,
+)
+from ims.domain.rejection import Reason
+from ims.domain.share import ShareStatus
+from ims.domain.tenant import TenantId
+from ims.domain.use import Purpose
+from ims.rules import form, image_data, images, keys, sharing, use, visibility
+from ims.rules.engine import Rule
+from ims.rules.image_data import Announcement
+from ims.rules.states import TRANSITIONS, Verb, state_allows
+from rules.facts import (
+    A_PROBLEM,
+    ANOTHER_SHA256,
+    a_change,
+    a_creation,
+    a_creation_of,
+    a_download,
+    a_draft,
+    a_draft_of,
+    a_look_at_a_share,
+    a_query,
+    a_recipients_attempt,
+    a_report,
+    a_representation,
+    a_sharing,
+    a_sight,
+    a_use,
+    a_vault,
+    an_acceptance,
+    an_arrival,
+    an_arrived_file,
+    an_attempt,
+    an_attempt_on,
+    an_empty_disk,
+    an_undeletion,
+    an_update,
+    an_upload,
+)
+
+KEY = KeyId("key-1")
+A_SERVER = Source(kind=SourceKind.ECS, id="server")
+A_CSBS_BACKUP = Source(kind=SourceKind.CSBS_BACKUP, id="backup")
+A_BORROWED_BACKUP = Source(kind=SourceKind.CBR_BACKUP, id="backup", backup_received_by_sharing=True)
+PUBLIC = an_image(public=True)
+LARGE = Announcement(size_bytes=128 * GIB + 1)
+ANOTHER_FILE = Announcement(size_bytes=1000, sha256=ANOTHER_SHA256)
+
+_ABOUT_IMAGES: tuple[tuple[Rule, object], ...] = (
+    (images.names_are_1_to_128_plain_characters, a_creation_of(name="x" * 129)),
+    (images.names_with_two_underscores_are_reserved, a_creation_of(name="__a")),
+    (images.descriptions_are_one_plain_line, a_creation_of(description="x" * 1025)),
+    (images.tags_are_short_and_plain, a_creation_of(tags=(("k" * 37, ""),))),
+    (
+        images.an_image_has_at_most_ten_tags,
+        a_creation_of(tags=tuple((f"key-{number}", "") for number in range(11))),
+    ),
+    (images.min_disk_is_within_its_range, a_creation_of(min_disk_gib=1025)),
+    (images.memory_bounds_make_sense, a_creation_of(min_ram_mib=2048, max_ram_mib=1024)),
+    (images.min_disk_holds_the_disk_inside_the_file, an_update(draft=an_image(min_disk_gib=1))),
+    (images.names_are_unique_among_live_images, a_creation(name_taken=True)),
+    (images.one_backup_makes_one_image, an_undeletion(backup_used=True)),
+    (images.only_services_vouch_for_servers_volumes_and_backups, a_creation_of(source=A_SERVER)),
+    (images.only_services_create_for_other_tenants, a_creation(caller=a_caller(STRANGER))),
+    (
+        images.files_are_uploaded_by_their_owner_and_copies_made_by_copying,
+        a_creation_of(source=Source(kind=SourceKind.IMAGE, id="image")),
+    ),
+    (images.the_source_can_yield_such_an_image, a_creation_of(type=ImageType.FULL_ECS)),
+    (
+        images.a_full_ecs_image_of_a_server_names_its_backup_service,
+        a_creation_of(type=ImageType.FULL_ECS, source=A_SERVER),
+    ),
+    (
+        images.the_disks_are_those_of_the_type,
+        a_creation(draft=a_draft_of(ImageType.SYSTEM_DISK, disks=2)),
+    ),
+    (
+        images.the_disks_are_those_of_the_type,
+        a_creation_of(disks=(an_empty_disk(format=DiskFormat.ISO),)),
+    ),
+    (
+        images.only_system_disk_images_are_made_for_bms,
+        a_creation_of(type=ImageType.DATA_DISK, for_bms=True),
+    ),
+    (
+        images.bms_and_iso_images_are_never_encrypted,
+        a_creation_of(for_bms=True, encryption_key_id=KEY),
+    ),
+    (images.an_image_is_encrypted_with_a_usable_key, a_creation_of(encryption_key_id=KEY)),
+    (images.only_the_owner_changes_an_image, a_recipients_attempt()),
+    (images.the_image_is_as_the_caller_read_it, a_change(expected_etag='"0"')),
+    (images.what_an_image_is_can_never_be_written, an_update(fields=frozenset({"state"}))),
+    (
+        images.a_data_disk_image_changes_name_description_and_tags_only,
+        an_update(image=an_image(type=ImageType.DATA_DISK), fields=frozenset({"min_ram_mib"})),
+    ),
+    (images.public_images_are_not_deleted, a_change(image=PUBLIC)),
+    (images.protected_images_are_not_deleted, a_change(image=an_image(protected=True))),
+    (images.only_administrators_deactivate_public_images, an_attempt(image=PUBLIC)),
+    (images.only_the_owner_deactivates_a_private_image, a_recipients_attempt()),
+    (images.only_administrators_publish, an_attempt()),
+    (images.encrypted_images_are_not_published, an_attempt_on(encryption_key_id=KEY)),
+    (
+        images.only_system_disk_and_iso_images_are_published,
+        an_attempt_on(type=ImageType.DATA_DISK),
+    ),
+)
+
+_ABOUT_IMAGE_DATA: tuple[tuple[Rule, object], ...] = (
+    (image_data.only_the_owner_or_its_service_uploads, an_upload(caller=a_caller(STRANGER))),
+    (
+        image_data.only_the_declaring_service_uploads_what_it_vouches_for,
+        an_upload(image=a_draft(declared_by=TenantId("compute"))),
+    ),
+    (image_data.the_disk_is_one_of_the_image, an_upload(disk_index=3)),
+    (
+        image_data.one_upload_at_a_time_fills_a_disk,
+        an_upload(image=a_draft(disks=(an_empty_disk(state=DiskState.SAVING),))),
+    ),
+    (image_data.a_stored_disk_is_not_filled_again, an_upload(image=an_image())),
+    (image_data.files_stay_within_the_limit, an_upload(announced=LARGE)),
+    (image_data.no_more_arrives_than_was_announced, an_arrival(received_bytes=1001)),
+    (image_data.the_file_has_its_announced_size, an_arrived_file(disk=a_disk(size_bytes=999))),
+    (image_data.the_file_has_its_announced_digest, an_arrived_file(announced=ANOTHER_FILE)),
+    (
+        image_data.the_file_is_what_it_claims_to_be,
+        an_arrived_file(report=a_report(format=DiskFormat.RAW, described_as="RAW")),
+    ),
+    (
+        image_data.the_file_is_sound_and_keeps_to_itself,
+        an_arrived_file(report=a_report(dangers=("it has a backing file",))),
+    ),
+    (
+        image_data.the_disk_inside_fits_the_largest_disk,
+        an_arrived_file(disk=a_disk(role=DiskRole.SYSTEM, capacity_bytes=1025 * GIB)),
+    ),
+    (image_data.a_download_begins_within_the_file, a_download(offset_bytes=1001)),
+)
+
+_ABOUT_SHARING: tuple[tuple[Rule, object], ...] = (
+    (sharing.only_the_owner_shares, a_recipients_attempt()),
+    (
+        sharing.a_call_names_at_most_100_tenants,
+        a_sharing(recipients=tuple(a_tenant(f"tenant-{number}") for number in range(101))),
+    ),
+    (sharing.only_private_images_are_shared, a_sharing(image=PUBLIC)),
+    (sharing.encrypted_images_are_not_shared, a_sharing(image=an_image(encryption_key_id=KEY))),
+    (
+        sharing.full_ecs_images_are_shared_only_when_created_using_cbr,
+        a_sharing(image=a_full_ecs_image(source=A_CSBS_BACKUP)),
+    ),
+    (
+        sharing.full_ecs_images_of_borrowed_backups_are_not_shared,
+        a_sharing(image=a_full_ecs_image(source=A_BORROWED_BACKUP)),
+    ),
+    (sharing.nobody_shares_with_oneself, a_sharing(recipients=(a_tenant(OWNER),))),
+    (
+        sharing.recipients_are_known_where_the_directory_is_closed,
+        a_sharing(unknown_tenants=frozenset({RECIPIENT})),
+    ),
+    (
+        sharing.shares_stay_within_the_region,
+        a_sharing(recipients=(a_tenant(region=ELSEWHERE),)),
+    ),
+    (sharing.shares_stay_within_the_limit, a_sharing(share_count=128)),
+    (sharing.a_share_is_seen_by_its_two_sides, a_look_at_a_share(found=None)),
+    (sharing.only_a_recipient_has_something_to_decide, a_recipients_attempt(share=None)),
+    (sharing.only_the_recipient_decides, an_attempt()),
+    (
+        sharing.a_recipient_is_at_home_in_the_region,
+        an_acceptance(caller=a_caller(RECIPIENT, region=ELSEWHERE)),
+    ),
+    (
+        sharing.accepting_a_full_ecs_image_names_a_server_backup_vault,
+        an_acceptance(vault=None),
+    ),
+    (sharing.the_vault_holds_all_disks, an_acceptance(vault=a_vault(capacity_gib=3))),
+    (
+        sharing.only_accepted_shares_are_used,
+        a_recipients_attempt(share=a_share(status=ShareStatus.PENDING)),
+    ),
+)
+
+_ABOUT_USE: tuple[tuple[Rule, object], ...] = (
+    (use.only_services_act_for_other_tenants, a_representation(caller=a_caller(STRANGER))),
+    (use.the_type_serves_the_purpose, a_use(image=an_image(type=ImageType.DATA_DISK))),
+    (use.bare_metal_servers_need_an_image_made_for_them, a_use(Purpose.CREATE_BMS)),
+    (use.an_os_change_keeps_the_firmware, a_use(Purpose.CHANGE_OS, firmware=Firmware.UEFI)),
+    (use.the_disk_holds_the_image, a_use(disk_gib=1)),
+    (
+        use.the_memory_is_within_the_images_bounds,
+        a_use(image=an_image(min_ram_mib=2048, max_ram_mib=4096), ram_mib=1024),
+    ),
+    (use.the_image_is_available_in_the_region, a_use(region=ELSEWHERE)),
+    (
+        keys.the_key_of_an_encrypted_image_is_usable,
+        a_use(image=an_image(encryption_key_id=KEY)),
+    ),
+)
+
+_ABOUT_STATES: tuple[tuple[Rule, object], ...] = tuple(
+    (rule, an_attempt(image=an_image(state=state, purge_time=A_MOMENT)))
+    for verb in Verb
+    for rule in state_allows(verb)
+    for state in ImageState
+    if TRANSITIONS[verb][state] is rule.reason
+)
+
+BROKEN: tuple[tuple[Rule, object], ...] = (
+    (visibility.the_image_is_visible_to_the_caller, a_sight(view=None)),
+    (form.every_field_can_be_read, a_query(A_PROBLEM)),
+    *_ABOUT_IMAGES,
+    *_ABOUT_IMAGE_DATA,
+    *_ABOUT_SHARING,
+    *_ABOUT_USE,
+    *_ABOUT_STATES,
+)
+"""Each rule with facts that break it once; twice where it is broken in two ways."""
+
+
+def metadata_keys_sent() -> dict[Reason, set[frozenset[str]]]:
+    """Return for each reason the sets of metadata keys with which its rules are broken."""
+    keys: dict[Reason, set[frozenset[str]]] = {}
+    for rule, facts in BROKEN:
+        for violation in rule.violations(facts):
+            keys.setdefault(violation.reason, set()).add(frozenset(violation.metadata))
+    return keys

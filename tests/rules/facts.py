@@ -1,0 +1,298 @@
+"""Facts that keep every rule; a test changes the one thing that it is about."""
+
+from builders import (
+    A_MOMENT,
+    HOME,
+    OWNER,
+    RECIPIENT,
+    a_caller,
+    a_disk,
+    a_full_ecs_image,
+    a_share,
+    a_tenant,
+    a_view,
+    an_accepted_share,
+    an_image,
+)
+from ims.domain.disk_file import DiskFileReport
+from ims.domain.image import (
+    GIB,
+    Disk,
+    DiskFormat,
+    DiskRole,
+    Image,
+    ImageState,
+    ImageType,
+    Source,
+    SourceKind,
+)
+from ims.domain.rejection import FieldProblem, Violation
+from ims.domain.use import Purpose, Use
+from ims.domain.vault import Vault, VaultType
+from ims.rules.attempt import Attempt
+from ims.rules.engine import Rule
+from ims.rules.form import Query
+from ims.rules.image_data import (
+    Announcement,
+    Arrival,
+    ArrivedFile,
+    DownloadAttempt,
+    UploadAttempt,
+)
+from ims.rules.images import (
+    ChangeAttempt,
+    CreationAttempt,
+    UndeletionAttempt,
+    UpdateAttempt,
+    role_order,
+)
+from ims.rules.sharing import AcceptAttempt, OneShareAttempt, ShareAttempt
+from ims.rules.use import Representation, UseAttempt
+from ims.rules.visibility import Sight
+
+A_PROBLEM = FieldProblem("page_size", "it is 0 or more.")
+SHA256 = "0" * 64
+ANOTHER_SHA256 = "f" * 64
+
+
+def is_kept(rule: Rule, facts: object) -> bool:
+    """Whether facts do not break a rule."""
+    return not list(rule.violations(facts))
+
+
+def the_violation(rule: Rule, facts: object) -> Violation:
+    """Return the one violation of a rule that facts break once."""
+    (violation,) = rule.violations(facts)
+    return violation
+
+
+# --- an image that is to be ---
+
+
+def an_empty_disk(**changes) -> Disk:
+    return Disk(**{"index": 0, "role": DiskRole.SYSTEM, "format": DiskFormat.QCOW2, **changes})
+
+
+def a_draft(**changes) -> Image:
+    """A system-disk image from a file, as OWNER's creation asks for it."""
+    given = {"state": ImageState.QUEUED, "disks": (an_empty_disk(),), "min_disk_gib": 0, **changes}
+    return an_image(**given)
+
+
+def a_draft_of(image_type: ImageType, *, disks: int = 1, **changes) -> Image:
+    """A draft of any type, with what such an image has."""
+    file_format = DiskFormat.ISO if image_type is ImageType.ISO else DiskFormat.RAW
+    roles = role_order(image_type, disks)
+    full_ecs = image_type is ImageType.FULL_ECS
+    source = (
+        Source(kind=SourceKind.CBR_BACKUP, id="backup-1") if full_ecs else Source(kind=SourceKind.FILE)
+    )
+    given = {
+        "type": image_type,
+        "disks": tuple(
+            an_empty_disk(index=i, role=role, format=file_format) for i, role in enumerate(roles)
+        ),
+        "source": source,
+        **changes,
+    }
+    return a_draft(**given)
+
+
+def a_creation(**changes) -> CreationAttempt:
+    """OWNER creates an image from a file."""
+    given = {
+        "caller": a_caller(),
+        "draft": a_draft(),
+        "name_taken": False,
+        "backup_used": False,
+        "key_usable": False,
+        **changes,
+    }
+    return CreationAttempt(**given)
+
+
+def a_creation_of(**changes) -> CreationAttempt:
+    """OWNER creates an image that has these attributes."""
+    return a_creation(draft=a_draft(**changes))
+
+
+# --- an image that is ---
+
+
+def an_attempt(**changes) -> Attempt:
+    """OWNER wants something of an image of its own."""
+    return Attempt(**{"caller": a_caller(), "image": an_image(), **changes})
+
+
+def an_attempt_on(**changes) -> Attempt:
+    """OWNER wants something of an image of its own that has these attributes."""
+    return an_attempt(image=an_image(**changes))
+
+
+def a_recipients_attempt(**changes) -> Attempt:
+    """RECIPIENT wants something of an image that it has accepted."""
+    return an_attempt(**{"caller": a_caller(RECIPIENT), "share": an_accepted_share(), **changes})
+
+
+def a_change(**changes) -> ChangeAttempt:
+    """OWNER deletes an image, whatever its etag."""
+    return ChangeAttempt(**{"caller": a_caller(), "image": an_image(), **changes})
+
+
+def an_update(**changes) -> UpdateAttempt:
+    """OWNER gives an image another description."""
+    image = changes.pop("image", None) or an_image()
+    given = {
+        "caller": a_caller(),
+        "image": image,
+        "draft": image,
+        "fields": frozenset({"description"}),
+        "name_taken": False,
+        **changes,
+    }
+    return UpdateAttempt(**given)
+
+
+def an_undeletion(**changes) -> UndeletionAttempt:
+    """OWNER wants a deleted image back."""
+    given = {
+        "caller": a_caller(),
+        "image": an_image(state=ImageState.DELETED, purge_time=A_MOMENT),
+        "name_taken": False,
+        "backup_used": False,
+        **changes,
+    }
+    return UndeletionAttempt(**given)
+
+
+# --- shares ---
+
+
+def a_sharing(**changes) -> ShareAttempt:
+    """OWNER shares an image that nobody has yet with RECIPIENT."""
+    given = {
+        "caller": a_caller(),
+        "image": an_image(),
+        "recipients": (a_tenant(),),
+        "sharing_with": frozenset(),
+        "share_count": 0,
+        "share_limit": 128,
+        **changes,
+    }
+    return ShareAttempt(**given)
+
+
+def a_look_at_a_share(**changes) -> OneShareAttempt:
+    """OWNER asks for RECIPIENT's share."""
+    given = {
+        "caller": a_caller(),
+        "image": an_image(),
+        "tenant_id": RECIPIENT,
+        "found": a_share(),
+        **changes,
+    }
+    return OneShareAttempt(**given)
+
+
+def a_vault(**changes) -> Vault:
+    """A server backup vault that holds the two disks of `a_full_ecs_image`, and no byte more."""
+    return Vault(**{"id": "vault-1", "type": VaultType.SERVER_BACKUP, "capacity_gib": 4, **changes})
+
+
+def an_acceptance(**changes) -> AcceptAttempt:
+    """RECIPIENT accepts a full-ECS image where there is a backup provider, and names a vault."""
+    given = {
+        "caller": a_caller(RECIPIENT),
+        "image": a_full_ecs_image(),
+        "share": a_share(),
+        "backup_provider_exists": True,
+        "vault": a_vault(),
+        **changes,
+    }
+    return AcceptAttempt(**given)
+
+
+# --- bytes ---
+
+
+def an_upload(**changes) -> UploadAttempt:
+    """OWNER begins to upload the disk of an image from a file."""
+    given = {
+        "caller": a_caller(),
+        "image": a_draft(),
+        "disk_index": 0,
+        "announced": Announcement(size_bytes=1000),
+        "max_file_bytes": 128 * GIB,
+        "key_usable": False,
+        **changes,
+    }
+    return UploadAttempt(**given)
+
+
+def an_arrival(**changes) -> Arrival:
+    given = {
+        "announced": Announcement(size_bytes=1000),
+        "received_bytes": 1000,
+        "max_file_bytes": 128 * GIB,
+        **changes,
+    }
+    return Arrival(**given)
+
+
+def a_report(**changes) -> DiskFileReport:
+    given = {"format": DiskFormat.QCOW2, "described_as": "QCOW2", "capacity_bytes": 2 * GIB, **changes}
+    return DiskFileReport(**given)
+
+
+def an_arrived_file(**changes) -> ArrivedFile:
+    """The 1000 announced bytes of `a_disk` are here, and are what they were said to be."""
+    disk = changes.pop("disk", a_disk())
+    given = {
+        "draft": an_image(disks=(disk,)),
+        "disk": disk,
+        "announced": Announcement(size_bytes=1000, sha256=SHA256),
+        "report": a_report(),
+        **changes,
+    }
+    return ArrivedFile(**given)
+
+
+def a_download(**changes) -> DownloadAttempt:
+    """OWNER reads the disk of its image from the beginning."""
+    given = {
+        "caller": a_caller(),
+        "image": an_image(),
+        "disk_index": 0,
+        "offset_bytes": 0,
+        "key_usable": False,
+        **changes,
+    }
+    return DownloadAttempt(**given)
+
+
+# --- knowing of images, and using them ---
+
+
+def a_sight(**changes) -> Sight:
+    """OWNER looks for its own image."""
+    return Sight(**{"caller": a_caller(), "view": a_view(), "now": A_MOMENT, **changes})
+
+
+def a_query(*problems: FieldProblem) -> Query:
+    return Query(problems)
+
+
+def a_representation(**changes) -> Representation:
+    """OWNER acts for itself."""
+    return Representation(**{"caller": a_caller(), "tenant_id": OWNER, **changes})
+
+
+def a_use(purpose: Purpose = Purpose.CREATE_ECS, *, image: Image | None = None, **use) -> UseAttempt:
+    """OWNER uses an image in its own region."""
+    key_usable = use.pop("key_usable", False)
+    return UseAttempt(
+        caller=a_caller(),
+        image=image or an_image(),
+        use=Use(**{"purpose": purpose, "region": HOME, **use}),
+        key_usable=key_usable,
+    )
