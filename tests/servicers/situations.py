@@ -1,0 +1,117 @@
+"""Images in every situation, straight into the catalogue, and a valid request of every RPC."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import count
+from typing import Any
+
+from builders import OWNER, a_share, an_image
+from calling import METHODS, request_class, upload_messages
+from ims.domain.image import BlobKey, ImageState
+from ims.domain.share import ShareStatus
+from ims.domain.tenant import TenantId
+from ims.use_cases.deployment import Deployment
+
+PRIVATE, SHARED, PUBLIC = "private", "shared", "public"
+DEACTIVATED, DELETED, NEVER_EXISTED = "deactivated", "deleted", "never existed"
+SITUATIONS = (PRIVATE, SHARED, PUBLIC, DEACTIVATED, DELETED, NEVER_EXISTED)
+
+ACCEPTED, PENDING, REJECTED = TenantId("accepted"), TenantId("pending"), TenantId("rejected")
+_SHARES = {
+    ACCEPTED: ShareStatus.ACCEPTED,
+    PENDING: ShareStatus.PENDING,
+    REJECTED: ShareStatus.REJECTED,
+}
+
+A_NEVER_GIVEN_ID = "99999999-9999-4999-8999-999999999999"
+
+_numbers = count(1)
+
+
+def an_image_that_is(situation: str, deployment: Deployment) -> str:
+    """Put OWNER's image into the catalogue and return its id.
+
+    What is deactivated or deleted was shared, with a tenant for each status.
+    """
+    if situation == NEVER_EXISTED:
+        return A_NEVER_GIVEN_ID
+    changes: dict[str, Any] = {"public": situation == PUBLIC}
+    if situation == DEACTIVATED:
+        changes["state"] = ImageState.DEACTIVATED
+    if situation == DELETED:
+        now = deployment.now()
+        changes |= {
+            "state": ImageState.DELETED,
+            "state_before_deletion": ImageState.ACTIVE,
+            "delete_time": now,
+            "purge_time": now + timedelta(days=7),
+        }
+    image = an_image(**changes)
+    with deployment.database.transaction() as tx:
+        tx.images.add(image)
+        if situation in {SHARED, DEACTIVATED, DELETED}:
+            tx.shares.add(
+                a_share(image_id=image.id, tenant_id=tenant, status=status)
+                for tenant, status in _SHARES.items()
+            )
+    return image.id
+
+
+def store_the_bytes_of_every_image(deployment: Deployment) -> None:
+    """Give the builders' images the bytes that their disk names."""
+    writer = deployment.blobs.open_writer(BlobKey("a-blob"))
+    writer.write(bytes(1000))
+    writer.commit()
+
+
+def fields_of(rpc: str, image_id: str) -> dict[str, Any]:
+    """Return the fields of a valid request about an image; what is not about one has new names in it."""
+    number = next(_numbers)
+    return {
+        "CreateImage": {"name": f"new-{number}", "type": "SYSTEM_DISK", "disks": [{"format": "RAW"}]},
+        "GetImage": {"image_id": image_id},
+        "ListImages": {},
+        "UpdateImage": {
+            "image_id": image_id,
+            "image": {"name": f"renamed-{number}"},
+            "update_mask": {"paths": ["name"]},
+        },
+        "DeleteImage": {"image_id": image_id},
+        "UndeleteImage": {"image_id": image_id},
+        "DeactivateImage": {"image_id": image_id},
+        "ReactivateImage": {"image_id": image_id},
+        "UploadImageData": {"start": {"image_id": image_id, "size_bytes": 4}},
+        "DownloadImageData": {"image_id": image_id},
+        "ResolveImage": {"image_id": image_id, "purpose": "CREATE_ECS"},
+        "ShareImage": {"image_id": image_id, "recipients": [{"tenant_id": "newcomer"}]},
+        "UnshareImage": {"image_id": image_id, "all_tenants": True},
+        "GetShare": {"image_id": image_id},
+        "ListShares": {"image_id": image_id},
+        "ListReceivedShares": {},
+        "AcceptShare": {"image_id": image_id},
+        "RejectShare": {"image_id": image_id},
+        "LeaveShare": {"image_id": image_id},
+        "PublishImage": {"image_id": image_id},
+        "UnpublishImage": {"image_id": image_id},
+    }[rpc]
+
+
+def request_about(rpc: str, image_id: str, viewer: str | None = None) -> Any:
+    """Return a valid request, or an iterator of them where a stream is taken."""
+    fields = fields_of(rpc, image_id)
+    if rpc == "GetShare" and viewer == OWNER:
+        fields["tenant_id"] = ACCEPTED  # the owner has no share of its own to ask for
+    return messages_of(rpc, request_class(rpc)(**fields))
+
+
+def messages_of(rpc: str, request: Any) -> Any:
+    """Return the request, or, where a stream is taken, it and four bytes behind it."""
+    if not METHODS[rpc][1].client_streaming:
+        return request
+    return _followed_by_bytes(request)
+
+
+def _followed_by_bytes(start: Any) -> Iterator[Any]:
+    _, *chunks = upload_messages({}, b"four")
+    yield start
+    yield from chunks

@@ -1,0 +1,542 @@
+"""Lists in pages: how many, which, in what order, and what happens to them between two pages."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from builders import OWNER, RECIPIENT, STRANGER, a_disk, a_share, an_accepted_share, an_image
+from calling import Declined, Tenant, declined, request_class
+from conftest import As
+from ims.domain.image import (
+    DiskRole,
+    Image,
+    ImageId,
+    ImageState,
+    ImageType,
+    OperatingSystem,
+    OsType,
+)
+from ims.domain.share import Share, ShareStatus
+from ims.domain.tenant import TenantId
+from ims.use_cases.deployment import Deployment
+from servicers.random_messages import NONSENSE_TOKENS
+
+
+def put(deployment: Deployment, *things: Image | Share) -> None:
+    """Put images and shares straight into the catalogue."""
+    with deployment.database.transaction() as tx:
+        for thing in things:
+            if isinstance(thing, Image):
+                tx.images.add(thing)
+        tx.shares.add(thing for thing in things if isinstance(thing, Share))
+
+
+def images(deployment: Deployment, count: int, **changes: Any) -> list[Image]:
+    made = [an_image(create_time=deployment.now(), **changes) for _ in range(count)]
+    put(deployment, *made)
+    return made
+
+
+class Listing:
+    """One list RPC: what it is asked with and what it gives."""
+
+    def __init__(self, rpc: str, items: str, **fields: Any) -> None:
+        self.rpc, self._items, self.fields = rpc, items, fields
+
+    def ask(self, tenant: Tenant, **fields: Any) -> Any:
+        return tenant.call(self.rpc, self.request(**fields))
+
+    def answer(self, tenant: Tenant, **fields: Any) -> Declined:
+        return tenant.answer(self.rpc, self.request(**fields))
+
+    def request(self, **fields: Any) -> Any:
+        return request_class(self.rpc)(**self.fields | fields)
+
+    def ids(self, page: Any) -> list[str]:
+        return [self._id(item) for item in getattr(page, self._items)]
+
+    def _id(self, item: Any) -> str:
+        if self.rpc == "ListImages":
+            return item.id
+        return item.tenant_id if self.rpc == "ListShares" else item.image.id
+
+    def pages(self, tenant: Tenant, **fields: Any) -> Iterator[Any]:
+        """Yield page after page; what happens between two of them is the caller's business."""
+        page = self.ask(tenant, **fields)
+        yield page
+        for _ in range(100):
+            if not page.next_page_token:
+                return
+            page = self.ask(tenant, page_token=page.next_page_token, **fields)
+            yield page
+        pytest.fail("the pages never end")
+
+    def all(self, tenant: Tenant, **fields: Any) -> list[str]:
+        return [each for page in self.pages(tenant, **fields) for each in self.ids(page)]
+
+
+LIST_IMAGES = Listing("ListImages", "images")
+LIST_RECEIVED = Listing("ListReceivedShares", "received_shares")
+
+
+def list_shares(image: Image) -> Listing:
+    return Listing("ListShares", "shares", image_id=image.id)
+
+
+def some_of(rpc: str, deployment: Deployment, count: int) -> tuple[Listing, str, list[str]]:
+    """Make `count` things to be listed; return the listing, who asks, and the ids in their order."""
+    if rpc == "ListShares":
+        (image,) = images(deployment, 1)
+        tenants = [TenantId(f"tenant-{number:04}") for number in range(count)]
+        put(deployment, *(a_share(image_id=image.id, tenant_id=tenant) for tenant in tenants))
+        return list_shares(image), OWNER, list(tenants)
+    made = images(deployment, count)
+    newest_first = [image.id for image in reversed(made)]
+    if rpc == "ListImages":
+        return LIST_IMAGES, OWNER, newest_first
+    # Shared in the opposite order: what counts is when, not how old the image is.
+    put(
+        deployment,
+        *(a_share(image_id=image.id, create_time=deployment.now()) for image in reversed(made)),
+    )
+    return LIST_RECEIVED, RECIPIENT, [image.id for image in made]
+
+
+every_list = pytest.mark.parametrize("rpc", ["ListImages", "ListShares", "ListReceivedShares"])
+
+
+# --- Pages ------------------------------------------------------------------------------------
+
+
+@every_list
+class TestPages:
+    def test_hold_fifty_unless_asked_otherwise(self, rpc: str, deployment: Deployment, as_: As):
+        listing, viewer, ids = some_of(rpc, deployment, 51)
+        first, second = listing.pages(as_(viewer))
+
+        assert listing.ids(first) == ids[:50]
+        assert listing.ids(second) == ids[50:]
+
+    def test_hold_a_thousand_at_the_most(self, rpc: str, deployment: Deployment, as_: As):
+        listing, viewer, ids = some_of(rpc, deployment, 1001)
+        for size in (1000, 1001, 2**31 - 1):
+            page = listing.ask(as_(viewer), page_size=size)
+            assert listing.ids(page) == ids[:1000]
+            assert page.next_page_token
+
+    @pytest.mark.parametrize("size", [-1, -(2**31)])
+    def test_of_less_than_nothing_are_refused(
+        self, rpc: str, size: int, deployment: Deployment, as_: As
+    ):
+        listing, viewer, _ = some_of(rpc, deployment, 1)
+        seen = listing.answer(as_(viewer), page_size=size)
+
+        assert (seen.code, seen.metadata) == ("INVALID_ARGUMENT", {"field": "page_size"})
+
+    @pytest.mark.parametrize("size", [1, 2, 3, 6, 7, 8])
+    def test_neither_skip_nor_repeat_and_the_last_has_no_token(
+        self, rpc: str, size: int, deployment: Deployment, as_: As
+    ):
+        listing, viewer, ids = some_of(rpc, deployment, 7)
+        pages = list(listing.pages(as_(viewer), page_size=size))
+
+        assert [each for page in pages for each in listing.ids(page)] == ids
+        assert len(pages) == -(-7 // size)
+
+    def test_of_nothing_are_empty(self, rpc: str, deployment: Deployment, as_: As):
+        listing, viewer, _ = some_of(rpc, deployment, 0)
+        page = listing.ask(as_(viewer), include_total_size=True)
+
+        assert (listing.ids(page), page.next_page_token, page.total_size) == ([], "", 0)
+
+    def test_count_everything_only_when_asked(self, rpc: str, deployment: Deployment, as_: As):
+        listing, viewer, _ = some_of(rpc, deployment, 5)
+        counted = list(listing.pages(as_(viewer), page_size=2, include_total_size=True))
+
+        assert [page.total_size for page in counted] == [5, 5, 5]
+        assert listing.ask(as_(viewer), page_size=2).total_size == 0
+
+
+def test_images_made_at_the_same_moment_are_neither_skipped_nor_repeated(
+    deployment: Deployment, as_: As
+):
+    ids = [image.id for image in images(deployment, 3)]
+    twins = [an_image() for _ in range(4)]  # the builders' time is one moment
+    put(deployment, *twins)
+
+    assert sorted(LIST_IMAGES.all(as_(OWNER), page_size=1)) == sorted([*ids, *(t.id for t in twins)])
+
+
+# --- Tokens -----------------------------------------------------------------------------------
+
+
+@every_list
+class TestTokens:
+    def test_that_are_none_are_refused(self, rpc: str, deployment: Deployment, as_: As):
+        listing, viewer, _ = some_of(rpc, deployment, 1)
+        tenant = as_(viewer)
+        for token in NONSENSE_TOKENS:
+            seen = listing.answer(tenant, page_token=token)
+            assert (seen.code, seen.reason) == ("INVALID_ARGUMENT", "INVALID_FIELD"), token[:50]
+            assert seen.metadata == {"field": "page_token"}
+
+    def test_with_a_letter_changed_are_refused(self, rpc: str, deployment: Deployment, as_: As):
+        listing, viewer, _ = some_of(rpc, deployment, 2)
+        tenant = as_(viewer)
+        token = listing.ask(tenant, page_size=1).next_page_token
+        for place in range(0, len(token) - 1, 5):
+            changed = f"{token[:place]}{'A' if token[place] != 'A' else 'B'}{token[place + 1 :]}"
+            assert listing.answer(tenant, page_token=changed).reason == "INVALID_FIELD", place
+
+    def test_of_another_list_are_refused(self, rpc: str, deployment: Deployment, as_: As):
+        listing, viewer, _ = some_of(rpc, deployment, 2)
+        token = listing.ask(as_(viewer), page_size=1).next_page_token
+        (image,) = images(deployment, 1)
+        others = [LIST_IMAGES, LIST_RECEIVED, list_shares(image)]
+        for other in others:
+            if other.rpc == listing.rpc and not other.fields:
+                continue
+            asker = as_(OWNER if other.fields else viewer)
+            assert other.answer(asker, page_token=token).metadata == {"field": "page_token"}
+
+    def test_survive_another_page_size_and_a_count(self, rpc: str, deployment: Deployment, as_: As):
+        listing, viewer, ids = some_of(rpc, deployment, 4)
+        tenant = as_(viewer)
+        token = listing.ask(tenant, page_size=1).next_page_token
+        page = listing.ask(tenant, page_token=token, page_size=9, include_total_size=True)
+
+        assert (listing.ids(page), page.total_size) == (ids[1:], 4)
+
+    def test_serve_every_user_of_the_tenant(self, rpc: str, deployment: Deployment, as_: As):
+        listing, viewer, ids = some_of(rpc, deployment, 2)
+        token = listing.ask(as_(viewer), page_size=1).next_page_token
+
+        assert listing.ids(listing.ask(as_(viewer, "admin"), page_token=token)) == ids[1:]
+
+
+def test_a_token_of_another_tenants_is_refused(deployment: Deployment, as_: As):
+    images(deployment, 3, public=True)
+    images(deployment, 3, owner=TenantId(STRANGER))
+    token = LIST_IMAGES.ask(as_(OWNER), page_size=1).next_page_token
+
+    seen = LIST_IMAGES.answer(as_(STRANGER), page_token=token)
+
+    assert (seen.code, seen.metadata) == ("INVALID_ARGUMENT", {"field": "page_token"})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"relation": "OWNED"},
+        {"class": "PRIVATE"},
+        {"type": "SYSTEM_DISK"},
+        {"state": "ACTIVE"},
+        {"name": "a"},
+        {"name_prefix": "image"},
+        {"os_type": "OTHER"},
+        {"owner_tenant_id": OWNER},
+        {"tags": {"a": "b"}},
+    ],
+    ids=str,
+)
+def test_a_token_is_bound_to_every_filter(other: dict[str, Any], deployment: Deployment, as_: As):
+    images(deployment, 3)
+    owner = as_(OWNER)
+    token = LIST_IMAGES.ask(owner, page_size=1).next_page_token
+
+    assert LIST_IMAGES.answer(owner, page_token=token, **other).metadata == {"field": "page_token"}
+
+
+@pytest.mark.parametrize("rpc", ["ListShares", "ListReceivedShares"])
+def test_a_token_of_shares_is_bound_to_the_status(rpc: str, deployment: Deployment, as_: As):
+    listing, viewer, _ = some_of(rpc, deployment, 3)
+    tenant = as_(viewer)
+    token = listing.ask(tenant, page_size=1, status="PENDING").next_page_token
+
+    assert listing.answer(tenant, page_token=token).metadata == {"field": "page_token"}
+    assert listing.answer(tenant, page_token=token, status="PENDING").code == "OK"
+
+
+# --- What happens between two pages -----------------------------------------------------------
+
+
+class TestBetweenTwoPages:
+    def test_a_deleted_image_is_gone_and_the_others_come_once_each(
+        self, deployment: Deployment, as_: As
+    ):
+        ids = [image.id for image in reversed(images(deployment, 6))]
+        owner = as_(OWNER)
+        pages = LIST_IMAGES.pages(owner, page_size=2, include_total_size=True)
+        seen = LIST_IMAGES.ids(next(pages))
+        owner.DeleteImage(image_id=ids[1])  # what the token points behind
+        owner.DeleteImage(image_id=ids[2])  # what would have come next
+        rest = list(pages)
+
+        assert seen + [each for page in rest for each in LIST_IMAGES.ids(page)] == [*ids[:2], *ids[3:]]
+        assert [page.total_size for page in rest] == [4, 4]
+
+    def test_a_new_image_does_not_push_an_old_one_onto_the_next_page(
+        self, deployment: Deployment, as_: As
+    ):
+        ids = [image.id for image in reversed(images(deployment, 4))]
+        pages = LIST_IMAGES.pages(as_(OWNER), page_size=2)
+        seen = LIST_IMAGES.ids(next(pages))
+        images(deployment, 3)
+
+        assert seen + [each for page in pages for each in LIST_IMAGES.ids(page)] == ids
+
+    @pytest.mark.parametrize("end", ["revoked", "deleted", "rejected", "left"])
+    def test_a_recipient_sees_nothing_more_of_what_ended(
+        self, end: str, deployment: Deployment, as_: As
+    ):
+        made = images(deployment, 4)
+        put(deployment, *(an_accepted_share(image_id=image.id) for image in made))
+        ids = [image.id for image in reversed(made)]
+        owner, recipient = as_(OWNER), as_(RECIPIENT)
+        pages = LIST_IMAGES.pages(recipient, page_size=2, include_total_size=True)
+        seen = LIST_IMAGES.ids(next(pages))
+        for image_id in (ids[1], ids[2]):
+            match end:
+                case "revoked":
+                    owner.UnshareImage(image_id=image_id, tenant_ids=[RECIPIENT])
+                case "deleted":
+                    owner.DeleteImage(image_id=image_id)
+                case "rejected":
+                    recipient.RejectShare(image_id=image_id)
+                case "left":
+                    recipient.LeaveShare(image_id=image_id)
+        (rest,) = pages
+
+        assert seen == ids[:2]
+        assert (LIST_IMAGES.ids(rest), rest.total_size) == ([ids[3]], 2)
+
+    def test_the_whole_rest_may_end(self, deployment: Deployment, as_: As):
+        made = images(deployment, 4)
+        put(deployment, *(an_accepted_share(image_id=image.id) for image in made))
+        owner, recipient = as_(OWNER), as_(RECIPIENT)
+        for listing in (LIST_IMAGES, LIST_RECEIVED):
+            pages = listing.pages(recipient, page_size=2)
+            next(pages)
+            for image in made:
+                owner.UnshareImage(image_id=image.id, all_tenants=True)
+            (rest,) = pages
+
+            assert (listing.ids(rest), rest.next_page_token) == ([], "")
+            put(deployment, *(an_accepted_share(image_id=image.id) for image in made))
+
+    def test_a_received_share_that_ends_is_gone_and_the_others_come_once_each(
+        self, deployment: Deployment, as_: As
+    ):
+        listing, viewer, ids = some_of("ListReceivedShares", deployment, 5)
+        owner = as_(OWNER)
+        pages = listing.pages(as_(viewer), page_size=2)
+        seen = listing.ids(next(pages))
+        owner.UnshareImage(image_id=ids[1], all_tenants=True)
+        owner.DeleteImage(image_id=ids[2])
+
+        assert seen + [each for page in pages for each in listing.ids(page)] == [*ids[:2], *ids[3:]]
+
+    def test_an_owners_share_that_ends_is_gone_and_the_others_come_once_each(
+        self, deployment: Deployment, as_: As
+    ):
+        listing, viewer, ids = some_of("ListShares", deployment, 5)
+        owner = as_(viewer)
+        pages = listing.pages(owner, page_size=2, include_total_size=True)
+        seen = listing.ids(next(pages))
+        owner.UnshareImage(image_id=listing.fields["image_id"], tenant_ids=ids[1:3])
+        rest = list(pages)
+
+        assert seen + [each for page in rest for each in listing.ids(page)] == [*ids[:2], *ids[3:]]
+        assert [page.total_size for page in rest] == [3]
+
+    def test_an_image_deleted_between_pages_of_its_shares_is_told_as_deleted(
+        self, deployment: Deployment, as_: As
+    ):
+        listing, viewer, _ = some_of("ListShares", deployment, 3)
+        owner = as_(viewer)
+        token = listing.ask(owner, page_size=1).next_page_token
+        owner.DeleteImage(image_id=listing.fields["image_id"])
+
+        assert listing.answer(owner, page_token=token).reason == "IMAGE_DELETED"
+
+
+# --- Filters ----------------------------------------------------------------------------------
+
+_DATA = a_disk(role=DiskRole.DATA)
+CATALOGUE = {
+    "plain": {},
+    "Plain": {"tags": (("a", "b"), ("c", "d"))},
+    "plain-2": {"tags": (("a", "other"),)},
+    "linux": {"os": OperatingSystem(type=OsType.LINUX)},
+    "data": {"type": ImageType.DATA_DISK, "disks": (_DATA,)},
+    "queued": {"state": ImageState.QUEUED},
+    "deactivated": {"state": ImageState.DEACTIVATED},
+    "public": {"public": True},
+    "shared": {},
+    "lent": {"owner": TenantId("lender")},
+    "offered": {"owner": TenantId("lender")},
+    "foreign public": {"owner": TenantId("lender"), "public": True},
+    "foreign": {"owner": TenantId("lender")},
+    "100%_": {},
+}
+OWN = {
+    "plain",
+    "Plain",
+    "plain-2",
+    "linux",
+    "data",
+    "queued",
+    "deactivated",
+    "public",
+    "shared",
+    "100%_",
+}
+ALL = OWN | {"lent", "foreign public"}
+
+
+@pytest.fixture
+def catalogue(deployment: Deployment) -> None:
+    made = {name: an_image(name=name, **changes) for name, changes in CATALOGUE.items()}
+    put(
+        deployment,
+        *made.values(),
+        a_share(image_id=made["shared"].id),
+        an_accepted_share(image_id=made["lent"].id, tenant_id=OWNER),
+        a_share(image_id=made["offered"].id, tenant_id=OWNER),
+    )
+
+
+@pytest.mark.usefixtures("catalogue")
+class TestFilters:
+    @pytest.mark.parametrize(
+        ("filters", "names"),
+        [
+            ({}, ALL),
+            ({"relation": "OWNED"}, OWN),
+            ({"relation": "SHARED_WITH_ME"}, {"lent"}),
+            ({"relation": "PUBLIC"}, {"public", "foreign public"}),
+            ({"class": "PUBLIC"}, {"public", "foreign public"}),
+            ({"class": "SHARED"}, {"shared", "lent"}),
+            ({"class": "PRIVATE"}, OWN - {"public", "shared"}),
+            ({"type": "SYSTEM_DISK"}, ALL - {"data"}),
+            ({"type": "DATA_DISK"}, {"data"}),
+            ({"type": "ISO"}, set()),
+            ({"state": "ACTIVE"}, ALL - {"queued", "deactivated"}),
+            ({"state": "QUEUED"}, {"queued"}),
+            ({"state": "DEACTIVATED"}, {"deactivated"}),
+            ({"state": "DELETED"}, set()),
+            ({"name": "plain"}, {"plain"}),
+            ({"name": "plai"}, set()),
+            ({"name": "foreign"}, set()),
+            ({"name_prefix": "plain"}, {"plain", "plain-2"}),
+            ({"name_prefix": "Plain"}, {"Plain"}),
+            ({"name_prefix": "100%_"}, {"100%_"}),
+            ({"name_prefix": "%"}, set()),
+            ({"name_prefix": "_"}, set()),
+            ({"os_type": "LINUX"}, {"linux"}),
+            ({"os_type": "OTHER"}, ALL - {"linux"}),
+            ({"owner_tenant_id": OWNER}, OWN),
+            ({"owner_tenant_id": "lender"}, {"lent", "foreign public"}),
+            ({"owner_tenant_id": "nobody"}, set()),
+            ({"tags": {"a": "b"}}, {"Plain"}),
+            ({"tags": {"a": "b", "c": "d"}}, {"Plain"}),
+            ({"tags": {"a": "b", "c": "other"}}, set()),
+            ({"tags": {"a": ""}}, set()),
+            ({"relation": "OWNED", "class": "PUBLIC"}, {"public"}),
+            (
+                {"type": "SYSTEM_DISK", "state": "ACTIVE", "name_prefix": "p"},
+                {"plain", "plain-2", "public"},
+            ),
+        ],
+        ids=lambda value: str(value) if isinstance(value, dict) else "",
+    )
+    def test_let_through_what_they_say_and_nothing_else(
+        self, filters: dict[str, Any], names: set[str], as_: As
+    ):
+        page = LIST_IMAGES.ask(as_(OWNER), include_total_size=True, **filters)
+
+        assert {image.name for image in page.images} == names
+        assert page.total_size == len(names)
+
+    def test_of_the_state_deleted_show_the_owners_own(self, as_: As):
+        owner = as_(OWNER)
+        image = next(image for image in owner.ListImages().images if image.name == "shared")
+        owner.DeleteImage(image_id=image.id)
+
+        assert [each.name for each in owner.ListImages(state="DELETED").images] == ["shared"]
+        assert "shared" not in {each.name for each in owner.ListImages().images}
+        assert not as_(RECIPIENT).ListImages(state="DELETED").images
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("relation", 99),
+            ("class", -1),
+            ("type", 99),
+            ("state", 2**31 - 1),
+            ("os_type", 99),
+            ("owner_tenant_id", "no tenant"),
+            ("name", "\0"),
+            ("tags", {f"key-{number}": "" for number in range(11)}),
+        ],
+    )
+    def test_that_say_nothing_sensible_are_refused(self, field: str, value: Any, as_: As):
+        seen = LIST_IMAGES.answer(as_(OWNER), **{field: value})
+
+        assert (seen.code, seen.reason) == ("INVALID_ARGUMENT", "INVALID_FIELD")
+        assert seen.metadata == {"field": field}
+
+
+@pytest.mark.parametrize("rpc", ["ListShares", "ListReceivedShares"])
+class TestStatusFilter:
+    STATUSES = (ShareStatus.PENDING, ShareStatus.ACCEPTED, ShareStatus.REJECTED)
+
+    @pytest.fixture
+    def listing(self, rpc: str, deployment: Deployment) -> Listing:
+        """One share in each status: of one image, or of one recipient."""
+        made = images(deployment, 3)
+        for image, status in zip(made, self.STATUSES, strict=True):
+            of_one_image = a_share(image_id=made[0].id, tenant_id=TenantId(status), status=status)
+            of_one_recipient = a_share(image_id=image.id, status=status)
+            put(deployment, of_one_image if rpc == "ListShares" else of_one_recipient)
+        return list_shares(made[0]) if rpc == "ListShares" else LIST_RECEIVED
+
+    @pytest.mark.parametrize("status", STATUSES)
+    def test_lets_through_its_status_and_nothing_else(
+        self, rpc: str, status: ShareStatus, listing: Listing, as_: As
+    ):
+        page = listing.ask(
+            as_(OWNER if rpc == "ListShares" else RECIPIENT), status=status, include_total_size=True
+        )
+        found = page.shares if rpc == "ListShares" else [each.share for each in page.received_shares]
+
+        assert [share.Status.Name(share.status) for share in found] == [status]
+        assert page.total_size == 1
+
+    def test_left_out_lets_everything_through(self, rpc: str, listing: Listing, as_: As):
+        page = listing.ask(as_(OWNER if rpc == "ListShares" else RECIPIENT))
+
+        assert len(listing.ids(page)) == 3
+
+    def test_that_is_no_status_is_refused(self, rpc: str, listing: Listing, as_: As):
+        seen = listing.answer(as_(OWNER if rpc == "ListShares" else RECIPIENT), status=99)
+
+        assert (seen.code, seen.metadata) == ("INVALID_ARGUMENT", {"field": "status"})
+
+
+def test_a_recipient_learns_nothing_of_other_recipients_from_its_lists(deployment: Deployment, as_: As):
+    alone, many = images(deployment, 2)
+    put(deployment, an_accepted_share(image_id=alone.id), an_accepted_share(image_id=many.id))
+    before = [as_(RECIPIENT).ListImages(), as_(RECIPIENT).ListReceivedShares()]
+    others = [an_accepted_share(image_id=many.id, tenant_id=TenantId(f"t{n}")) for n in range(9)]
+    put(deployment, *others)
+
+    assert [as_(RECIPIENT).ListImages(), as_(RECIPIENT).ListReceivedShares()] == before
+
+
+def test_a_list_of_shares_needs_an_image(as_: As):
+    with declined() as seen:
+        as_(OWNER).ListShares(image_id=ImageId(""))
+
+    assert (seen.code, seen.metadata) == ("INVALID_ARGUMENT", {"field": "image_id"})
