@@ -35,7 +35,7 @@ from ims.domain.use import Purpose, Resolution, Use
 from ims.domain.view import View
 from ims.rules.image_data import Announcement
 from ims.rules.images import MAX_TAGS, UPDATABLE_FIELDS, role_order
-from ims.servicers.reading import FOREIGN_ID, KEY_ID, SHA256, RequestReading
+from ims.servicers.reading import FOREIGN_ID, KEY_ID, SHA256, RequestReading, Word
 from ims.use_cases.sharing import Recipient, Sharing
 from ims.v1 import error_reason_pb2, image_pb2, image_service_pb2, share_pb2, sharing_service_pb2
 
@@ -155,7 +155,8 @@ def read_draft(
     wanted = reading.word(request, "type", ImageType)
     image_type = wanted or ImageType.SYSTEM_DISK
     source = _read_source(reading, request.source)
-    architecture = _read_architecture(reading, request)
+    architecture = reading.word(request, "architecture", Architecture) or Architecture.X86_64
+    firmware = Firmware.UEFI if architecture is Architecture.AARCH64 else Firmware.BIOS
     return Image(
         id=ImageId(""),
         owner=reading.tenant_id("owner_tenant_id", request.owner_tenant_id) or owner,
@@ -168,7 +169,7 @@ def read_draft(
         for_bms=request.for_bms or source.kind is SourceKind.BMS,
         os=OperatingSystem(**_read_os(reading, "os", request.os, _OS_FIELDS)),
         architecture=architecture,
-        firmware=_read_firmware(reading, request, architecture),
+        firmware=reading.word(request, "firmware", Firmware) or firmware,
         min_disk_gib=request.min_disk_gib,
         min_ram_mib=request.min_ram_mib,
         max_ram_mib=request.max_ram_mib,
@@ -210,27 +211,24 @@ def _read_value(reading: RequestReading, field: str, image: image_pb2.Image) -> 
         case "tags":
             return _read_tags(image.tags)
         case "architecture":
-            return _read_architecture(reading, image, at="image.")
+            return _said(reading, image, field, Architecture)
         case "firmware":
-            architecture = _read_architecture(reading, image, at="image.")
-            return _read_firmware(reading, image, architecture, at="image.")
+            return _said(reading, image, field, Firmware)
         case _:
             return getattr(image, field)
 
 
+def _said(reading: RequestReading, image: image_pb2.Image, field: str, vocabulary: type[Word]) -> Word:
+    """Return the word that a field says; a change to nothing in particular is none."""
+    problems = len(reading.problems)
+    word = reading.word(image, field, vocabulary, at="image.")
+    if word is None and len(reading.problems) == problems:
+        reading.problem(f"image.{field}", f"it is one of {', '.join(vocabulary)}.")
+    return word or next(iter(vocabulary))
+
+
 def _read_tags(tags: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(tags.items()))
-
-
-def _read_architecture(reading: RequestReading, message: Message, *, at: str = "") -> Architecture:
-    return reading.word(message, "architecture", Architecture, at=at) or Architecture.X86_64
-
-
-def _read_firmware(
-    reading: RequestReading, message: Message, architecture: Architecture, *, at: str = ""
-) -> Firmware:
-    by_default = Firmware.UEFI if architecture is Architecture.AARCH64 else Firmware.BIOS
-    return reading.word(message, "firmware", Firmware, at=at) or by_default
 
 
 _OS_FIELDS: Final = ("type", "platform", "version", "bits")
