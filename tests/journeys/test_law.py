@@ -16,7 +16,7 @@ from ims.bootstrap import Service
 from ims.domain.image import DiskState, ImageId, ImageState, KeyId
 from ims.domain.tenant import NOBODY, TenantId
 from ims.providers.keys import add_key
-from ims.rules.images import UPDATABLE_FIELDS
+from ims.rules.changes import UPDATABLE_FIELDS
 from ims.settings import Settings
 from ims.use_cases.images import purge_images
 from ims.v1 import image_pb2, share_pb2

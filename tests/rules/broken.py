@@ -29,7 +29,18 @@ from ims.domain.rejection import Reason
 from ims.domain.share import ShareStatus
 from ims.domain.tenant import TenantId
 from ims.domain.use import Purpose
-from ims.rules import form, image_data, images, keys, sharing, use, visibility
+from ims.rules import (
+    changes,
+    creation,
+    form,
+    image_data,
+    images,
+    keys,
+    publication,
+    sharing,
+    use,
+    visibility,
+)
 from ims.rules.engine import Rule
 from ims.rules.image_data import Announcement
 from ims.rules.states import TRANSITIONS, Verb, state_allows
@@ -84,49 +95,49 @@ _ABOUT_IMAGES: tuple[tuple[Rule, object], ...] = (
     (images.min_disk_holds_the_disk_inside_the_file, an_update(draft=an_image(min_disk_gib=1))),
     (images.names_are_unique_among_live_images, a_creation(name_taken=True)),
     (images.one_backup_makes_one_image, an_undeletion(backup_used=True)),
-    (images.only_services_vouch_for_servers_volumes_and_backups, a_creation_of(source=A_SERVER)),
-    (images.only_services_create_for_other_tenants, a_creation(caller=a_caller(STRANGER))),
+    (creation.only_services_vouch_for_servers_volumes_and_backups, a_creation_of(source=A_SERVER)),
+    (creation.only_services_create_for_other_tenants, a_creation(caller=a_caller(STRANGER))),
     (
-        images.files_are_uploaded_by_their_owner_and_copies_made_by_copying,
+        creation.files_are_uploaded_by_their_owner_and_copies_made_by_copying,
         a_creation_of(source=Source(kind=SourceKind.IMAGE, id="image")),
     ),
-    (images.the_source_can_yield_such_an_image, a_creation_of(type=ImageType.FULL_ECS)),
+    (creation.the_source_can_yield_such_an_image, a_creation_of(type=ImageType.FULL_ECS)),
     (
-        images.a_full_ecs_image_of_a_server_names_its_backup_service,
+        creation.a_full_ecs_image_of_a_server_names_its_backup_service,
         a_creation_of(type=ImageType.FULL_ECS, source=A_SERVER),
     ),
     (
-        images.the_disks_are_those_of_the_type,
+        creation.the_disks_are_those_of_the_type,
         a_creation(draft=a_draft_of(ImageType.SYSTEM_DISK, disks=2)),
     ),
     (
-        images.the_disks_are_those_of_the_type,
+        creation.the_disks_are_those_of_the_type,
         a_creation_of(disks=(an_empty_disk(format=DiskFormat.ISO),)),
     ),
     (
-        images.only_system_disk_images_are_made_for_bms,
+        creation.only_system_disk_images_are_made_for_bms,
         a_creation_of(type=ImageType.DATA_DISK, for_bms=True),
     ),
     (
-        images.bms_and_iso_images_are_never_encrypted,
+        creation.bms_and_iso_images_are_never_encrypted,
         a_creation_of(for_bms=True, encryption_key_id=KEY),
     ),
-    (images.an_image_is_encrypted_with_a_usable_key, a_creation_of(encryption_key_id=KEY)),
-    (images.only_the_owner_changes_an_image, a_recipients_attempt()),
-    (images.the_image_is_as_the_caller_read_it, a_change(expected_etag='"0"')),
-    (images.what_an_image_is_can_never_be_written, an_update(fields=frozenset({"state"}))),
+    (creation.an_image_is_encrypted_with_a_usable_key, a_creation_of(encryption_key_id=KEY)),
+    (changes.only_the_owner_changes_an_image, a_recipients_attempt()),
+    (changes.the_image_is_as_the_caller_read_it, a_change(expected_etag='"0"')),
+    (changes.what_an_image_is_can_never_be_written, an_update(fields=frozenset({"state"}))),
     (
-        images.a_data_disk_image_changes_name_description_and_tags_only,
+        changes.a_data_disk_image_changes_name_description_and_tags_only,
         an_update(image=an_image(type=ImageType.DATA_DISK), fields=frozenset({"min_ram_mib"})),
     ),
-    (images.public_images_are_not_deleted, a_change(image=PUBLIC)),
-    (images.protected_images_are_not_deleted, a_change(image=an_image(protected=True))),
-    (images.only_administrators_deactivate_public_images, an_attempt(image=PUBLIC)),
-    (images.only_the_owner_deactivates_a_private_image, a_recipients_attempt()),
-    (images.only_administrators_publish, an_attempt()),
-    (images.encrypted_images_are_not_published, an_attempt_on(encryption_key_id=KEY)),
+    (changes.public_images_are_not_deleted, a_change(image=PUBLIC)),
+    (changes.protected_images_are_not_deleted, a_change(image=an_image(protected=True))),
+    (changes.only_administrators_deactivate_public_images, an_attempt(image=PUBLIC)),
+    (changes.only_the_owner_deactivates_a_private_image, a_recipients_attempt()),
+    (publication.only_administrators_publish, an_attempt()),
+    (publication.encrypted_images_are_not_published, an_attempt_on(encryption_key_id=KEY)),
     (
-        images.only_system_disk_and_iso_images_are_published,
+        publication.only_system_disk_and_iso_images_are_published,
         an_attempt_on(type=ImageType.DATA_DISK),
     ),
 )

@@ -30,6 +30,8 @@ from ims.domain.rejection import FieldProblem, Violation
 from ims.domain.use import Purpose, Use
 from ims.domain.vault import Vault, VaultType
 from ims.rules.attempt import Attempt
+from ims.rules.changes import ChangeAttempt, UndeletionAttempt, UpdateAttempt
+from ims.rules.creation import CreationAttempt, role_order
 from ims.rules.engine import Rule
 from ims.rules.form import Query
 from ims.rules.image_data import (
@@ -38,13 +40,6 @@ from ims.rules.image_data import (
     ArrivedFile,
     DownloadAttempt,
     UploadAttempt,
-)
-from ims.rules.images import (
-    ChangeAttempt,
-    CreationAttempt,
-    UndeletionAttempt,
-    UpdateAttempt,
-    role_order,
 )
 from ims.rules.sharing import AcceptAttempt, OneShareAttempt, ShareAttempt
 from ims.rules.use import Representation, UseAttempt

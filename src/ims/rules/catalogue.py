@@ -6,6 +6,14 @@ before that. Receiving and finishing are the later moments of an upload.
 
 from typing import Any
 
+from ims.rules.changes import (
+    DEACTIVATE_IMAGE,
+    DELETE_IMAGE,
+    REACTIVATE_IMAGE,
+    UNDELETE_IMAGE,
+    UPDATE_IMAGE,
+)
+from ims.rules.creation import CREATE_IMAGE
 from ims.rules.engine import Rule
 from ims.rules.form import READ_QUERY
 from ims.rules.image_data import (
@@ -14,16 +22,7 @@ from ims.rules.image_data import (
     RECEIVE_CHUNK,
     START_UPLOAD,
 )
-from ims.rules.images import (
-    CREATE_IMAGE,
-    DEACTIVATE_IMAGE,
-    DELETE_IMAGE,
-    PUBLISH_IMAGE,
-    REACTIVATE_IMAGE,
-    UNDELETE_IMAGE,
-    UNPUBLISH_IMAGE,
-    UPDATE_IMAGE,
-)
+from ims.rules.publication import PUBLISH_IMAGE, UNPUBLISH_IMAGE
 from ims.rules.sharing import (
     ACCEPT_SHARE,
     GET_SHARE,

@@ -33,8 +33,10 @@ from ims.domain.share import Share, ShareStatus
 from ims.domain.tenant import Region, TenantId
 from ims.domain.use import Purpose, Resolution, Use
 from ims.domain.view import View
+from ims.rules.changes import UPDATABLE_FIELDS
+from ims.rules.creation import role_order
 from ims.rules.image_data import Announcement
-from ims.rules.images import MAX_TAGS, UPDATABLE_FIELDS, role_order
+from ims.rules.images import MAX_TAGS
 from ims.servicers.reading import FOREIGN_ID, KEY_ID, SHA256, RequestReading, Word
 from ims.use_cases.sharing import Recipient, Sharing
 from ims.v1 import error_reason_pb2, image_pb2, image_service_pb2, share_pb2, sharing_service_pb2

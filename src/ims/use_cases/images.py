@@ -12,24 +12,21 @@ from ims.domain.tenant import NOBODY
 from ims.domain.view import View
 from ims.repository.database import Transaction
 from ims.rules.attempt import Attempt
-from ims.rules.engine import Rule, enforce
-from ims.rules.form import READ_QUERY, Query
-from ims.rules.images import (
-    CREATE_IMAGE,
+from ims.rules.changes import (
     DEACTIVATE_IMAGE,
     DELETE_IMAGE,
-    PUBLISH_IMAGE,
     REACTIVATE_IMAGE,
-    SERVICE_SOURCES,
     UNDELETE_IMAGE,
-    UNPUBLISH_IMAGE,
     UPDATE_IMAGE,
     ChangeAttempt,
-    CreationAttempt,
     UndeletionAttempt,
     UpdateAttempt,
-    whole_gib,
 )
+from ims.rules.creation import CREATE_IMAGE, SERVICE_SOURCES, CreationAttempt
+from ims.rules.engine import Rule, enforce
+from ims.rules.form import READ_QUERY, Query
+from ims.rules.images import whole_gib
+from ims.rules.publication import PUBLISH_IMAGE, UNPUBLISH_IMAGE
 from ims.rules.states import Verb, state_after
 from ims.use_cases.deployment import Deployment, key_is_usable, see, see_locked
 from ims.use_cases.image_data import remove_if_pending

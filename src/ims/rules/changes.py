@@ -1,0 +1,181 @@
+"""The law of changes: who updates, deletes, restores, deactivates and reactivates an image, and when."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ims.domain.caller import Role
+from ims.domain.image import Image, ImageType
+from ims.domain.rejection import Category, Reason
+from ims.rules.attempt import Attempt
+from ims.rules.engine import Breach, Rule, breach, rule
+from ims.rules.form import every_field_can_be_read
+from ims.rules.images import (
+    CONTENT,
+    min_disk_holds_the_disk_inside_the_file,
+    names_are_unique_among_live_images,
+    one_backup_makes_one_image,
+)
+from ims.rules.states import Verb, state_allows
+
+
+@rule("2.2", Reason.NOT_IMAGE_OWNER, Category.FORBIDDEN)
+def only_the_owner_changes_an_image(attempt: Attempt) -> Iterator[Breach]:
+    """What the caller sees but may not change: only the owner updates, deletes and restores."""
+    if attempt.image.owner != attempt.caller.tenant_id:
+        yield breach("Only the image's owner may do this.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangeAttempt(Attempt):
+    """Somebody wants to change or delete an image as it was when it was read."""
+
+    expected_etag: str = ""
+    """The etag that the caller decided on; empty when it does not mind."""
+
+
+@rule("5.6", Reason.ETAG_MISMATCH, Category.CONFLICT)
+def the_image_is_as_the_caller_read_it(attempt: ChangeAttempt) -> Iterator[Breach]:
+    """A stale etag is refused."""
+    if attempt.expected_etag and attempt.expected_etag != attempt.image.etag:
+        yield breach(
+            "The image has changed since it was read; read it again.",
+            subject="etag",
+            etag=attempt.image.etag,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateAttempt(ChangeAttempt):
+    """Somebody wants to update an image."""
+
+    draft: Image
+    """The image as it would be."""
+    fields: frozenset[str]
+    """The fields that the request names; of a nested field, the whole one."""
+    name_taken: bool
+
+
+UPDATABLE_FIELDS = frozenset(
+    {
+        "name",
+        "description",
+        "tags",
+        "protected",
+        "os",
+        "architecture",
+        "firmware",
+        "min_disk_gib",
+        "min_ram_mib",
+        "max_ram_mib",
+    }
+)
+DATA_DISK_FIELDS = frozenset({"name", "description", "tags"})
+
+
+@rule("5.6", Reason.FIELD_NOT_UPDATABLE, Category.MALFORMED)
+def what_an_image_is_can_never_be_written(attempt: UpdateAttempt) -> Iterator[Breach]:
+    """State, owner, region, size, digest, encryption and source can never be written."""
+    for field in sorted(attempt.fields - UPDATABLE_FIELDS):
+        yield breach(
+            f"'{field}' cannot be updated; {', '.join(sorted(UPDATABLE_FIELDS))} can.",
+            subject=field,
+            field=field,
+        )
+
+
+@rule("5.6", Reason.DATA_DISK_FIELD_NOT_UPDATABLE, Category.AGAINST_RULES)
+def a_data_disk_image_changes_name_description_and_tags_only(
+    attempt: UpdateAttempt,
+) -> Iterator[Breach]:
+    """A data-disk image changes name, description and tags only."""
+    if attempt.image.type is ImageType.DATA_DISK:
+        for field in sorted((attempt.fields & UPDATABLE_FIELDS) - DATA_DISK_FIELDS):
+            yield breach(
+                f"A data-disk image changes its name, description and tags only, not '{field}'.",
+                subject=field,
+                field=field,
+            )
+
+
+UPDATE_IMAGE: tuple[Rule[UpdateAttempt], ...] = (
+    only_the_owner_changes_an_image,
+    *CONTENT,
+    min_disk_holds_the_disk_inside_the_file,
+    what_an_image_is_can_never_be_written,
+    the_image_is_as_the_caller_read_it,
+    *state_allows(Verb.UPDATE),
+    a_data_disk_image_changes_name_description_and_tags_only,
+    names_are_unique_among_live_images,
+)
+
+
+@rule("5.7", Reason.PUBLIC_IMAGE_NOT_DELETABLE, Category.AGAINST_RULES)
+def public_images_are_not_deleted(attempt: Attempt) -> Iterator[Breach]:
+    """A public image is not deleted."""
+    if attempt.image.public:
+        yield breach("A public image is not deleted; an administrator must unpublish it first.")
+
+
+@rule("5.7", Reason.IMAGE_PROTECTED, Category.AGAINST_RULES)
+def protected_images_are_not_deleted(attempt: Attempt) -> Iterator[Breach]:
+    """A protected image is not deleted."""
+    if attempt.image.protected:
+        yield breach("The image is protected; take the protection off first.")
+
+
+DELETE_IMAGE: tuple[Rule[ChangeAttempt], ...] = (
+    only_the_owner_changes_an_image,
+    every_field_can_be_read,
+    the_image_is_as_the_caller_read_it,
+    *state_allows(Verb.DELETE),
+    public_images_are_not_deleted,
+    protected_images_are_not_deleted,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UndeletionAttempt(Attempt):
+    """Somebody wants a deleted image back."""
+
+    name_taken: bool
+    backup_used: bool
+
+    @property
+    def draft(self) -> Image:
+        return self.image
+
+
+UNDELETE_IMAGE: tuple[Rule[UndeletionAttempt], ...] = (
+    only_the_owner_changes_an_image,
+    *state_allows(Verb.UNDELETE),
+    names_are_unique_among_live_images,
+    one_backup_makes_one_image,
+)
+
+
+# --- Deactivation ---
+
+
+@rule("5.8", Reason.ROLE_REQUIRED, Category.FORBIDDEN)
+def only_administrators_deactivate_public_images(attempt: Attempt) -> Iterator[Breach]:
+    """A public image is everyone's: an administrator takes its bytes away and gives them back."""
+    if attempt.image.public and not attempt.caller.has(Role.ADMIN):
+        yield breach(
+            f"Only a caller with the role '{Role.ADMIN}' deactivates or reactivates a public image.",
+            requiredRole=Role.ADMIN,
+        )
+
+
+@rule("5.8", Reason.NOT_IMAGE_OWNER, Category.FORBIDDEN)
+def only_the_owner_deactivates_a_private_image(attempt: Attempt) -> Iterator[Breach]:
+    """A private image is deactivated and reactivated by its owner."""
+    if not attempt.image.public and attempt.image.owner != attempt.caller.tenant_id:
+        yield breach("Only the image's owner may do this.")
+
+
+_DEACTIVATION: tuple[Rule[Attempt], ...] = (
+    only_administrators_deactivate_public_images,
+    only_the_owner_deactivates_a_private_image,
+)
+DEACTIVATE_IMAGE: tuple[Rule[Attempt], ...] = (*_DEACTIVATION, *state_allows(Verb.DEACTIVATE))
+REACTIVATE_IMAGE: tuple[Rule[Attempt], ...] = (*_DEACTIVATION, *state_allows(Verb.REACTIVATE))
