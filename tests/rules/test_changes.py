@@ -114,6 +114,10 @@ NEVER_WRITTEN = [
 
 class TestWhatAnImageIsCanNeverBeWritten:
     def test_the_fields_that_can_be_updated(self):
+        names = "name description tags protected os architecture firmware"
+        numbers = "min_disk_gib min_ram_mib max_ram_mib"
+
+        assert {*names.split(), *numbers.split()} == UPDATABLE_FIELDS
         assert is_kept(what_an_image_is_can_never_be_written, an_update(fields=UPDATABLE_FIELDS))
 
     @pytest.mark.parametrize("field", NEVER_WRITTEN)

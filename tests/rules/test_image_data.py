@@ -318,6 +318,12 @@ class TestADownloadBeginsWithinTheFile:
         assert violation.metadata == {"offsetBytes": offset_bytes, "sizeBytes": 1000}
         assert a_download_begins_within_the_file.category is Category.OUT_OF_RANGE
 
+    def test_of_a_disk_that_does_not_exist_nothing_is_said(self):
+        attempt = a_download(disk_index=1, offset_bytes=1001)
+
+        assert is_kept(a_download_begins_within_the_file, attempt)
+        assert the_violation(the_disk_is_one_of_the_image, attempt)
+
     def test_without_a_file_the_state_decides(self):
         attempt = a_download(image=a_draft(), offset_bytes=1)
 

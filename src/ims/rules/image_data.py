@@ -30,18 +30,25 @@ class Announcement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UploadAttempt(Attempt):
-    """Somebody wants to fill a disk with bytes."""
+class DiskAttempt(Attempt):
+    """Somebody wants to write or read the bytes of one disk."""
 
     disk_index: int
-    announced: Announcement
-    max_file_bytes: int
     key_usable: bool
     """Whether the key of an encrypted image can be used now."""
 
     @property
     def disk(self) -> Disk | None:
+        """The disk of that index, where the image has one."""
         return next((disk for disk in self.image.disks if disk.index == self.disk_index), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadAttempt(DiskAttempt):
+    """Somebody wants to fill a disk with bytes."""
+
+    announced: Announcement
+    max_file_bytes: int
 
     @property
     def received_bytes(self) -> int:
@@ -70,19 +77,8 @@ def only_the_declaring_service_uploads_what_it_vouches_for(
         )
 
 
-class OnDisk(Protocol):
-    """Anything that names a disk of an image by its place."""
-
-    @property
-    def disk(self) -> Disk | None: ...
-    @property
-    def disk_index(self) -> int: ...
-    @property
-    def image(self) -> Image: ...
-
-
 @rule("2.3", Reason.DISK_NOT_FOUND, Category.MISSING)
-def the_disk_is_one_of_the_image(attempt: OnDisk) -> Iterator[Breach]:
+def the_disk_is_one_of_the_image(attempt: DiskAttempt) -> Iterator[Breach]:
     """A child id is always checked against its parent: a disk belongs to its image."""
     if attempt.disk is None:
         yield breach(
@@ -268,17 +264,10 @@ FINISH_UPLOAD: tuple[Rule[ArrivedFile], ...] = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class DownloadAttempt(Attempt):
+class DownloadAttempt(DiskAttempt):
     """Somebody wants a disk's bytes, or the rest of them."""
 
-    disk_index: int
     offset_bytes: int
-    key_usable: bool
-    """Whether the key of an encrypted image can be used now."""
-
-    @property
-    def disk(self) -> Disk | None:
-        return next((disk for disk in self.image.disks if disk.index == self.disk_index), None)
 
 
 @rule("2.3", Reason.OFFSET_OUT_OF_RANGE, Category.OUT_OF_RANGE)
