@@ -82,6 +82,10 @@ LARGE = Announcement(size_bytes=128 * GIB + 1)
 ANOTHER_FILE = Announcement(size_bytes=1000, sha256=ANOTHER_SHA256)
 
 _ABOUT_IMAGES: tuple[tuple[Rule, object], ...] = (
+    (
+        creation.data_disk_images_are_not_protected,
+        a_creation_of(type=ImageType.DATA_DISK, protected=True),
+    ),
     (images.names_are_1_to_128_plain_characters, a_creation_of(name="x" * 129)),
     (images.names_with_two_underscores_are_reserved, a_creation_of(name="__a")),
     (images.descriptions_are_one_plain_line, a_creation_of(description="x" * 1025)),

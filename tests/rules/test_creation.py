@@ -24,6 +24,7 @@ from ims.rules.creation import (
     a_full_ecs_image_of_a_server_names_its_backup_service,
     an_image_is_encrypted_with_a_usable_key,
     bms_and_iso_images_are_never_encrypted,
+    data_disk_images_are_not_protected,
     files_are_uploaded_by_their_owner_and_copies_made_by_copying,
     only_services_create_for_other_tenants,
     only_services_vouch_for_servers_volumes_and_backups,
@@ -263,6 +264,29 @@ class TestOnlySystemDiskImagesAreMadeForBms:
         attempt = a_creation_of(type=image_type, for_bms=False)
 
         assert is_kept(only_system_disk_images_are_made_for_bms, attempt)
+
+
+class TestDataDiskImagesAreNotProtected:
+    """Law 5.6 lets nobody take the protection off again, and law 5.7 nobody delete what is protected."""
+
+    def test_a_protected_data_disk_image_is_refused(self):
+        attempt = a_creation(draft=a_draft_of(ImageType.DATA_DISK, protected=True))
+
+        violation = the_violation(data_disk_images_are_not_protected, attempt)
+
+        assert violation.reason is Reason.INVALID_FIELD
+        assert violation.metadata == {"field": "protected"}
+
+    def test_an_unprotected_one_is_not(self):
+        attempt = a_creation(draft=a_draft_of(ImageType.DATA_DISK))
+
+        assert is_kept(data_disk_images_are_not_protected, attempt)
+
+    @pytest.mark.parametrize("image_type", other_types(ImageType.DATA_DISK))
+    def test_images_of_other_types_may_be_protected(self, image_type: ImageType):
+        attempt = a_creation(draft=a_draft_of(image_type, protected=True))
+
+        assert is_kept(data_disk_images_are_not_protected, attempt)
 
 
 class TestBmsAndIsoImagesAreNeverEncrypted:

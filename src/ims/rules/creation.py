@@ -182,6 +182,18 @@ def only_system_disk_images_are_made_for_bms(attempt: CreationAttempt) -> Iterat
         )
 
 
+@rule("5.6", Reason.INVALID_FIELD, Category.MALFORMED)
+def data_disk_images_are_not_protected(attempt: CreationAttempt) -> Iterator[Breach]:
+    """A data-disk image, whose protection could never be taken off, is not protected."""
+    if attempt.draft.protected and attempt.draft.type is ImageType.DATA_DISK:
+        yield breach(
+            "protected: a data-disk image changes its name, description and tags only; its protection "
+            "could never be taken off.",
+            subject="protected",
+            field="protected",
+        )
+
+
 @rule("6.3", Reason.IMAGE_NOT_ENCRYPTABLE, Category.AGAINST_RULES)
 def bms_and_iso_images_are_never_encrypted(attempt: CreationAttempt) -> Iterator[Breach]:
     """BMS and ISO images are never encrypted."""
@@ -210,6 +222,7 @@ CREATE_IMAGE: tuple[Rule[CreationAttempt], ...] = (
     a_full_ecs_image_of_a_server_names_its_backup_service,
     the_disks_are_those_of_the_type,
     only_system_disk_images_are_made_for_bms,
+    data_disk_images_are_not_protected,
     bms_and_iso_images_are_never_encrypted,
     an_image_is_encrypted_with_a_usable_key,
     names_are_unique_among_live_images,
