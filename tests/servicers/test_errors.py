@@ -398,7 +398,8 @@ def test_a_million_empty_items_are_refused_without_a_word_on_each(
     """4 MiB of them took 20 seconds and 1.5 GiB of memory, to say what was wrong with each."""
     seen = as_(OWNER).answer_raw(rpc, before + item * 1_000_000)
 
-    assert (seen.code, seen.metadata) == ("INVALID_ARGUMENT", {"field": field})
+    numbers = {"maxItems": "10000", "items": "1000000"}
+    assert (seen.code, seen.metadata) == ("INVALID_ARGUMENT", {"field": field} | numbers)
     assert seen.message == f"{field}: it has at most 10000 items, not 1000000."
     assert seen.reasons == ["INVALID_FIELD"]
 
@@ -544,3 +545,32 @@ def _ended(rpc: str, call: Any) -> Any:
         list(call)
     assert call.code() is grpc.StatusCode.OK, call.details()
     return call
+
+
+@pytest.mark.parametrize(
+    ("rpc", "fields", "metadata"),
+    [
+        ("ListImages", {"page_size": -1}, {"field": "page_size", "value": "-1"}),
+        (
+            "ListImages",
+            {"tags": {f"k{number}": "" for number in range(11)}},
+            {"field": "tags", "maxItems": "10", "items": "11"},
+        ),
+        (
+            "CreateImage",
+            {
+                "name": "one",
+                "type": "SYSTEM_DISK",
+                "disks": [{"format": "RAW"}],
+                "os": {"platform": "x" * 65},
+            },
+            {"field": "os.platform", "maxLength": "64", "length": "65"},
+        ),
+    ],
+)
+def test_the_numbers_of_an_unreadable_field_are_in_the_metadata(as_: As, rpc, fields, metadata):
+    with declined() as refused:
+        getattr(as_(OWNER), rpc)(**fields)
+
+    assert refused.reason == "INVALID_FIELD"
+    assert refused.metadata == metadata

@@ -132,7 +132,10 @@ class TestPages:
         listing, viewer, _ = some_of(rpc, deployment, 1)
         seen = listing.answer(as_(viewer), page_size=size)
 
-        assert (seen.code, seen.metadata) == ("INVALID_ARGUMENT", {"field": "page_size"})
+        assert (seen.code, seen.metadata) == (
+            "INVALID_ARGUMENT",
+            {"field": "page_size", "value": str(size)},
+        )
 
     @pytest.mark.parametrize("size", [1, 2, 3, 6, 7, 8])
     def test_neither_skip_nor_repeat_and_the_last_has_no_token(
@@ -485,7 +488,7 @@ class TestFilters:
         seen = LIST_IMAGES.answer(as_(OWNER), **{field: value})
 
         assert (seen.code, seen.reason) == ("INVALID_ARGUMENT", "INVALID_FIELD")
-        assert seen.metadata == {"field": field}
+        assert seen.metadata["field"] == field
 
 
 @pytest.mark.parametrize("rpc", ["ListShares", "ListReceivedShares"])

@@ -168,6 +168,8 @@ class FieldProblem:
 
     path: str
     message: str
+    metadata: Mapping[str, str | int] = field(default_factory=dict)
+    """The values of the message."""
 
 
 Problems = tuple[FieldProblem, ...]

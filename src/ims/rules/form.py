@@ -19,7 +19,8 @@ class Request(Protocol):
 def every_field_can_be_read(request: Request) -> Iterator[Breach]:
     """Every field of a request is there when required, and within what its comment promises."""
     for problem in request.problems:
-        yield breach(f"{problem.path}: {problem.message}", subject=problem.path, field=problem.path)
+        message = f"{problem.path}: {problem.message}"
+        yield breach(message, subject=problem.path, field=problem.path, **problem.metadata)
 
 
 @dataclass(frozen=True)

@@ -249,7 +249,7 @@ def _read_os(
             case "bits":
                 values["bits"] = os.bits or _DEFAULT_BITS
                 if values["bits"] not in _BITS:
-                    reading.problem(f"{path}.bits", f"it is 32 or 64, not {os.bits}.")
+                    reading.problem(f"{path}.bits", f"it is 32 or 64, not {os.bits}.", value=os.bits)
             case "platform":
                 values["platform"] = reading.text(f"{path}.platform", os.platform, longest=64)
             case "version":
@@ -320,7 +320,8 @@ def read_image_filter(
 ) -> ImageFilter:
     """Return what a listing of images lets through."""
     if len(request.tags) > MAX_TAGS:
-        reading.problem("tags", f"at most {MAX_TAGS} can be asked for, not {len(request.tags)}.")
+        message = f"at most {MAX_TAGS} can be asked for, not {len(request.tags)}."
+        reading.problem("tags", message, maxItems=MAX_TAGS, items=len(request.tags))
     return ImageFilter(
         relation=reading.word(request, "relation", Relation),
         image_class=reading.word(request, "class", ImageClass),
@@ -342,7 +343,8 @@ def read_announcement(
 ) -> Announcement:
     """Return what an upload says of its file."""
     if start.size_bytes < 0:
-        reading.problem("start.size_bytes", f"it is 1 or more, not {start.size_bytes}.")
+        message = f"it is 1 or more, not {start.size_bytes}."
+        reading.problem("start.size_bytes", message, value=start.size_bytes)
     what = "a SHA-256: 64 hexadecimal digits"
     sha256 = reading.matching("start.sha256", start.sha256, SHA256, what)
     return Announcement(size_bytes=start.size_bytes, sha256=sha256.lower())
@@ -459,9 +461,8 @@ def read_recipients(
 def read_tenant_ids(reading: RequestReading, tenant_ids: Sequence[str]) -> tuple[TenantId, ...]:
     """Return the tenants that a request names, each once, in its order."""
     if len(tenant_ids) > MAX_TENANT_IDS:
-        reading.problem(
-            "tenant_ids", f"at most {MAX_TENANT_IDS} are named a call, not {len(tenant_ids)}."
-        )
+        message = f"at most {MAX_TENANT_IDS} are named a call, not {len(tenant_ids)}."
+        reading.problem("tenant_ids", message, maxItems=MAX_TENANT_IDS, items=len(tenant_ids))
     read = [reading.tenant_id(f"tenant_ids[{index}]", each) for index, each in enumerate(tenant_ids)]
     if None in read:
         reading.problem("tenant_ids", "none is empty.")

@@ -69,9 +69,9 @@ class RequestReading:
     def problems(self) -> tuple[FieldProblem, ...]:
         return tuple(self._problems)
 
-    def problem(self, path: str, message: str) -> None:
-        """Note that a field cannot be read."""
-        self._problems.append(FieldProblem(path, message))
+    def problem(self, path: str, message: str, **metadata: str | int) -> None:
+        """Note that a field cannot be read; every value of the message stands again in the metadata."""
+        self._problems.append(FieldProblem(path, message, metadata))
 
     def word(self, message: Message, field: str, vocabulary: type[Word], *, at: str = "") -> Word | None:
         """Return the word of ours for what an enum field says; None where it says nothing.
@@ -89,7 +89,8 @@ class RequestReading:
     def text(self, path: str, value: str, *, longest: int) -> str:
         """Return a text of at most so many characters, all of which can be shown."""
         if len(value) > longest:
-            self.problem(path, f"it has at most {longest} characters, not {len(value)}.")
+            message = f"it has at most {longest} characters, not {len(value)}."
+            self.problem(path, message, maxLength=longest, length=len(value))
         if not value.isprintable():
             self.problem(path, "it has control characters.")
         return value
@@ -113,7 +114,7 @@ class RequestReading:
     def not_negative(self, path: str, value: int) -> int:
         """Return a number that is 0 or more."""
         if value < 0:
-            self.problem(path, f"it is 0 or more, not {value}.")
+            self.problem(path, f"it is 0 or more, not {value}.", value=value)
         return value
 
     def page_size(self, value: int) -> int:
@@ -158,6 +159,8 @@ def _parts(message: Message, field: FieldDescriptor, path: str) -> Iterator[tupl
             f"{path}: it has at most {MAX_ITEMS} items, not {len(value)}.",
             subject=path,
             field=path,
+            maxItems=MAX_ITEMS,
+            items=len(value),
         )
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         for key, item in value.items():
