@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -26,11 +27,16 @@ IN_CI = bool(os.environ.get("CI"))
 
 def needs(tool: str | None, name: str) -> str:
     """Return a tool's path; without it skip the test, but not in CI."""
-    if tool:
-        return tool
+    if not tool:
+        cannot_run(f"{name} is not installed")
+    return tool
+
+
+def cannot_run(reason: str) -> NoReturn:
+    """Skip the test, saying why; in CI, where nothing is skipped, fail it."""
     if IN_CI:
-        pytest.fail(f"{name} is missing, and nothing is skipped in CI")
-    pytest.skip(f"{name} is not installed")
+        pytest.fail(f"nothing is skipped in CI, but {reason}")
+    pytest.skip(reason)
 
 
 class Clock:

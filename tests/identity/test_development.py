@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from builders import ELSEWHERE, HOME, OWNER, RECIPIENT, a_caller
 from calling import METHODS, declined, request_class
-from conftest import As, MakeService
+from conftest import As, MakeService, cannot_run
 from ims.bootstrap import Service
 from ims.domain.caller import Caller, Role
 from ims.domain.rejection import Category, Reason, Rejection
@@ -174,7 +174,7 @@ def test_nothing_in_a_request_makes_somebody_another_tenant(as_: As):
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "[::1]"])
 def test_it_is_served_on_this_machines_own_addresses(host: str, make_service: MakeService):
     if host == "[::1]" and not _has_ipv6():
-        pytest.skip("this machine has no IPv6")
+        cannot_run("this machine has no IPv6")
 
     assert make_service(listen=f"{host}:0").port
 

@@ -222,7 +222,3 @@ class Image:
     @property
     def etag(self) -> str:
         return f'"{self.version}"'
-
-    @property
-    def tag_map(self) -> dict[str, str]:
-        return dict(self.tags)

@@ -41,6 +41,8 @@ CODES: Final = {
 _STATUS_BUDGET_BYTES: Final = 4480
 _TEXT_BUDGET_BYTES: Final = 512
 _RETRY_SECONDS: Final = 1
+_SOON_OVER: Final = {Reason.TOO_MANY_TRANSFERS, Reason.TOO_MANY_STREAMS}
+"""What is too much now and will not be when others have finished."""
 
 INTERNAL: Final = "The service has made a mistake; its log has it under this call's request id."
 
@@ -66,7 +68,7 @@ def to_status(rejection: Rejection) -> Status:
             details.append(_precondition_failure(violations))
         case _ if len(violations) > 1:
             details.append(_precondition_failure(violations))
-    if rejection.category is Category.UNAVAILABLE or first.reason is Reason.TOO_MANY_TRANSFERS:
+    if rejection.category is Category.UNAVAILABLE or first.reason in _SOON_OVER:
         details.append(RetryInfo(retry_delay=Duration(seconds=_RETRY_SECONDS)))
     return _status(CODES[rejection.category], message, details)
 
