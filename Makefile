@@ -64,9 +64,11 @@ $(VENV)/installed: requirements/dev.txt pyproject.toml hatch_build.py $(wildcard
 protos: setup  ## generate src/ims/v1 anew
 	$(BIN)/python hatch_build.py
 
-lock: setup  ## choose versions anew: requirements/dev.txt
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header \
-	  --group dev pyproject.toml --output-file requirements/dev.txt
+lock: setup  ## choose versions anew: requirements/
+	for group in dev bench; do \
+	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header \
+	    --group $$group pyproject.toml --output-file requirements/$$group.txt; \
+	done
 
 clean:  ## remove everything that was made, but the data
 	rm -rf $(VENV) build dist src/ims/v1 .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
