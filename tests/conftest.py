@@ -3,8 +3,10 @@
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import NoReturn
 
 import pytest
@@ -12,9 +14,11 @@ from hypothesis import settings as hypothesis_settings
 
 from builders import HOME
 from calling import Tenant
+from databases import POSTGRESQL, SQLITE, Postgres
 from ims.bootstrap import Service
 from ims.domain.image import KeyId
 from ims.providers.keys import add_key
+from ims.repository.database import Database
 from ims.settings import Settings
 from ims.use_cases.deployment import Deployment
 
@@ -62,17 +66,75 @@ def clock() -> Clock:
     return Clock()
 
 
+# What is told to a caller does not depend on what the catalogue is kept in; these tests ask one only.
+_ONE_DATABASE_WILL_DO = {"cli", "client", "test_reflection", "test_fuzz", "test_health"}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every test that needs a catalogue on each database."""
+    if "kind_of_database" in metafunc.fixturenames:
+        place = {*metafunc.definition.path.parts, metafunc.definition.path.stem}
+        kinds = [SQLITE] if place & _ONE_DATABASE_WILL_DO else [SQLITE, POSTGRESQL]
+        metafunc.parametrize("kind_of_database", kinds, scope="session")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server, the same for all tests of this process."""
+    server = Postgres()
+    yield server
+    server.close()
+
+
+MakeCatalogue = Callable[[], str]
+
+
+@pytest.fixture
+def make_catalogue(
+    kind_of_database: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[MakeCatalogue]:
+    """Make empty catalogues of the kind that the test is run for, and return their URLs."""
+    with ExitStack() as lent:
+
+        def make() -> str:
+            if kind_of_database == POSTGRESQL:
+                postgres: Postgres = request.getfixturevalue("postgres")
+                return lent.enter_context(postgres.catalogue())
+            return f"sqlite:///{Path(mkdtemp(dir=tmp_path)) / 'catalogue.sqlite3'}"
+
+        yield make
+
+
+@pytest.fixture
+def database(make_catalogue: MakeCatalogue) -> Iterator[Database]:
+    """An empty catalogue, without a service."""
+    database = Database(make_catalogue())
+    database.prepare()
+    yield database
+    database.close()
+
+
 MakeService = Callable[..., Service]
 
 
 @pytest.fixture
-def make_service(tmp_path: Path, clock: Clock) -> Iterator[MakeService]:
-    """Start services with settings of one's own; each in a folder of its own unless `data` is given."""
+def make_service(tmp_path: Path, clock: Clock, make_catalogue: MakeCatalogue) -> Iterator[MakeService]:
+    """Start services with settings of one's own.
+
+    Each has a folder and a catalogue of its own, unless `data` is given: then that of the one there.
+    """
     running: list[Service] = []
 
     def make(**settings: object) -> Service:
-        folder = tmp_path / f"data-{len(running)}"
-        given = {"listen": "127.0.0.1:0", "data": folder, "region": HOME, "drain_seconds": 1} | settings
+        folder = settings.get("data", tmp_path / f"data-{len(running)}")
+        urls = [each.settings.database_url for each in running if each.settings.data == folder]
+        given = {
+            "listen": "127.0.0.1:0",
+            "data": folder,
+            "database_url": urls[0] if urls else make_catalogue(),
+            "region": HOME,
+            "drain_seconds": 1,
+        } | settings
         service = Service(Settings(**given), now=clock.now)
         running.append(service)
         service.start()

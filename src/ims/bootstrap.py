@@ -5,6 +5,7 @@ import logging
 import signal
 import sys
 import threading
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -26,7 +27,8 @@ from ims.identity.development import DevelopmentIdentity
 from ims.providers.backups import ListedVaults
 from ims.providers.keys import LocalKeyFile
 from ims.providers.tenants import TenantDirectory
-from ims.repository.database import Database, UnusableDatabase
+from ims.repository.backend import UnusableDatabase
+from ims.repository.database import Database
 from ims.servicers.admin_servicer import AdminServicer
 from ims.servicers.image_servicer import ImageServicer
 from ims.servicers.interceptors import OutermostInterceptor
@@ -34,8 +36,8 @@ from ims.servicers.reflection import add_reflection
 from ims.servicers.sharing_servicer import SharingServicer
 from ims.settings import Settings, SettingsError
 from ims.use_cases.deployment import Deployment
-from ims.use_cases.image_data import give_up_dead_uploads
-from ims.use_cases.images import purge_images
+from ims.use_cases.image_data import keep_uploads_alive
+from ims.use_cases.sweeping import sweep
 from ims.use_cases.transfers import Transfers
 from ims.v1 import (
     admin_service_pb2,
@@ -71,8 +73,17 @@ class Service:
         self.deployment = self._deployment()
         self._health = health.HealthServicer()
         self._server = self._make_server()
-        self._sweeping = threading.Event()
-        self._sweeper = threading.Thread(target=self._sweep_again_and_again, name="sweeper", daemon=True)
+        self._id = str(uuid.uuid4())
+        self._ending = threading.Event()
+        self._chores = [
+            threading.Thread(
+                target=self._again_and_again, args=chore, name=chore[0].__name__, daemon=True
+            )
+            for chore in (
+                (self._sweep, settings.sweep_seconds),
+                (self._keep_uploads_alive, settings.upload_lease_seconds / 3),
+            )
+        ]
         self.port = self._bind()
 
     def _deployment(self) -> Deployment:
@@ -85,7 +96,10 @@ class Service:
             raise SettingsError(str(error)) from error
         self._stack.callback(blobs.close)
         try:
-            database = Database(settings.catalogue_url)
+            database = Database(
+                settings.catalogue_url, patience_seconds=settings.database_patience_seconds
+            )
+            database.prepare()
         except (UnusableDatabase, Rejection) as error:
             self._stack.close()
             raise SettingsError(str(error)) from error
@@ -104,6 +118,7 @@ class Service:
             transfers=Transfers(settings.max_transfers),
             limits=_limits(settings),
             grace_period=timedelta(seconds=settings.grace_period_seconds),
+            upload_lease=timedelta(seconds=settings.upload_lease_seconds),
             chunk_bytes=settings.chunk_bytes,
             now=self._now,
         )
@@ -135,9 +150,9 @@ class Service:
 
     def start(self) -> None:
         """Mend what an earlier process left, then serve."""
-        self.deployment.blobs.discard_unfinished()
         self._sweep()
-        self._sweeper.start()
+        for chore in self._chores:
+            chore.start()
         self._server.start()
         for name in ("", *SERVICES):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -146,23 +161,26 @@ class Service:
         """Take no new calls, let running ones end within `drain_seconds`, then let everything go."""
         self._health.enter_graceful_shutdown()
         self._server.stop(self.settings.drain_seconds).wait()
-        self._sweeping.set()
-        if self._sweeper.is_alive():
-            self._sweeper.join()
+        self._ending.set()
+        for chore in self._chores:
+            if chore.is_alive():
+                chore.join()
         self._stack.close()
 
-    def _sweep_again_and_again(self) -> None:
-        while not self._sweeping.wait(self.settings.sweep_seconds):
+    def _again_and_again(self, chore: Callable[[], None], seconds: float) -> None:
+        while not self._ending.wait(seconds):
             try:
-                self._sweep()
+                chore()
             except Exception:  # noqa: BLE001 - whatever it was, the next round tries again
-                _log.exception("the sweep failed; it is tried again")
+                _log.exception("a chore failed; it is tried again", chore=chore.__name__)
 
     def _sweep(self) -> None:
-        given_up = give_up_dead_uploads(self.deployment)
-        purged = purge_images(self.deployment)
-        if given_up or purged:
-            _log.info("swept", images_with_dead_uploads=given_up, images_purged=purged)
+        swept = sweep(self.deployment, self._id)
+        if swept is not None and (swept.dead_uploads or swept.purged_images):
+            _log.info("swept", dead_uploads=swept.dead_uploads, purged_images=swept.purged_images)
+
+    def _keep_uploads_alive(self) -> None:
+        keep_uploads_alive(self.deployment)
 
 
 # What is larger than the library's usual 4 MiB is a chunk of 4 MiB and its frame.

@@ -52,8 +52,10 @@ class Settings(BaseSettings):
     data: Path = Path("data")
     """The folder for the catalogue, the blobs and the keys, unless they are put elsewhere."""
     database_url: str = ""
-    """Where the catalogue is, as the URL of an SQLite file (sqlite:////path); left out, in the data
-    folder. A service that starts gives up the uploads that it finds running there."""
+    """Where the catalogue is: postgresql://user:password@host/name for many instances on many machines,
+    or sqlite:////path; left out, an SQLite file in the data folder."""
+    database_patience_seconds: float = Field(10, ge=0.1, le=600)
+    """How long a call waits for the catalogue at most, whatever time its caller gives it."""
     key_file: Path | None = None
     """The file of keys for encryption at rest; left out, keys.toml in the data folder."""
 
@@ -66,7 +68,9 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(30, ge=0)
     """How long running calls may go on after SIGTERM."""
     sweep_seconds: float = Field(60, gt=0)
-    """How often deleted images whose grace period has ended are purged."""
+    """How often deleted images whose grace period has ended are purged, and dead uploads given up."""
+    upload_lease_seconds: float = Field(20, gt=0)
+    """After how long an upload is given up whose process is not heard of any more."""
 
     shares_per_image: int = Field(128, ge=0, le=100_000)
     """With how many tenants an image can be shared (law 3.5)."""

@@ -40,6 +40,7 @@ from ims.domain.share import Share, ShareStatus
 from ims.domain.tenant import Region, TenantId
 from ims.domain.view import View
 from ims.repository.database import Database
+from ims.repository.pending_blobs import Abandoned
 
 JUST_BEFORE = A_MOMENT - timedelta(microseconds=1)
 
@@ -66,13 +67,6 @@ EVERYTHING = an_image(
         a_disk(index=1, role=DiskRole.DATA, state=DiskState.SAVING, upload_id="u", size_bytes=2**40),
     ),
 )
-
-
-@pytest.fixture
-def database(tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'catalogue.sqlite3'}")
-    yield database
-    database.close()
 
 
 def put(database: Database, *images: Image) -> None:
@@ -133,8 +127,7 @@ class TestRecords:
         with database.reading() as reading:
             assert reading.shares.count(image.id) == 0
             assert reading.images.view(image.id, OWNER) is None
-        with database._engine.connect() as connection:
-            assert connection.execute(sa.text("SELECT count(*) FROM tags")).scalar() == 0
+            assert reading.images._connection.scalar(sa.text("SELECT count(*) FROM tags")) == 0
 
     def test_a_failed_transaction_leaves_nothing(self, database):
         image = an_image()
@@ -374,14 +367,32 @@ class TestUpkeep:
 
     def test_a_blob_is_pending_from_when_it_is_noted_until_it_is_forgotten(self, database):
         with database.transaction() as tx:
-            tx.pending_blobs.add([BlobKey("one"), BlobKey("two")])
-        with database.transaction() as tx:
-            tx.pending_blobs.remove(BlobKey("one"))
+            tx.pending_blobs.doom([BlobKey("one"), BlobKey("two")])
+            assert tx.pending_blobs.remove(BlobKey("one"))
+            assert not tx.pending_blobs.remove(BlobKey("one"))
 
         with database.reading() as reading:
-            assert reading.pending_blobs.all() == {"two"}
-            assert reading.pending_blobs.holds(BlobKey("two"))
-            assert not reading.pending_blobs.holds(BlobKey("one"))
+            assert reading.pending_blobs.abandoned(now=A_MOMENT) == (Abandoned(BlobKey("two"), None),)
+
+    def test_a_blob_that_is_being_written_is_held_until_its_lease_ends(self, database):
+        image_id, later = an_image().id, A_MOMENT + timedelta(seconds=20)
+        just_before = later - timedelta(microseconds=1)
+        with database.transaction() as tx:
+            tx.pending_blobs.add(BlobKey("one"), image_id, until=A_MOMENT)
+            tx.pending_blobs.hold([BlobKey("one")], until=later)
+
+            assert tx.pending_blobs.abandoned(now=just_before) == ()
+            assert not tx.pending_blobs.give_up(BlobKey("one"), now=just_before)
+            assert tx.pending_blobs.abandoned(now=later) == (Abandoned(BlobKey("one"), image_id),)
+            assert tx.pending_blobs.give_up(BlobKey("one"), now=later)
+
+    def test_a_blob_that_was_given_up_cannot_be_held_again(self, database):
+        with database.transaction() as tx:
+            tx.pending_blobs.add(BlobKey("one"), an_image().id, until=A_MOMENT)
+            tx.pending_blobs.give_up(BlobKey("one"), now=A_MOMENT)
+            tx.pending_blobs.hold([BlobKey("one")], until=A_MOMENT + timedelta(days=1))
+
+            assert tx.pending_blobs.abandoned(now=A_MOMENT) == (Abandoned(BlobKey("one"), None),)
 
 
 def test_a_share_comes_back_as_it_was_put_in(database):
@@ -396,7 +407,7 @@ def test_a_share_comes_back_as_it_was_put_in(database):
 
 def test_an_unreachable_database_is_said_to_be_so(tmp_path):
     with pytest.raises(Rejection) as declined:
-        Database(f"sqlite:///{tmp_path / 'no-folder' / 'catalogue.sqlite3'}")
+        Database(f"sqlite:///{tmp_path / 'no-folder' / 'catalogue.sqlite3'}").prepare()
 
     assert declined.value.reason == "CATALOGUE_UNAVAILABLE"
     assert str(tmp_path) not in str(declined.value)

@@ -1,17 +1,23 @@
 """Whatever goes wrong with an upload: no record without bytes, no bytes without a record."""
 
+from datetime import timedelta
+
 import pytest
 
 from builders import OWNER, a_caller, an_image
 from calling import declined
-from conftest import As
+from conftest import As, Clock
 from ims.domain.image import DiskFormat, DiskRole, DiskState, ImageId, ImageState
 from ims.domain.rejection import Category, Reason, Rejection, reject
 from ims.repository.database import Database
 from ims.rules.image_data import Announcement
 from ims.use_cases import image_data
 from ims.use_cases.deployment import Deployment
-from ims.use_cases.image_data import give_up_dead_uploads, upload_image_data
+from ims.use_cases.image_data import (
+    give_up_dead_uploads,
+    keep_uploads_alive,
+    upload_image_data,
+)
 from ims.use_cases.images import delete_image, purge_images
 
 CONTENT = b"bytes of a disk " * 4096
@@ -49,6 +55,12 @@ def blobs(deployment: Deployment) -> int:
     return len(list(deployment.blobs.keys()))
 
 
+def pending(deployment: Deployment, clock: Clock) -> tuple[object, ...]:
+    """Return all that a sweep could ever find to be removed."""
+    with deployment.database.reading() as reading:
+        return reading.pending_blobs.abandoned(now=clock.now() + timedelta(days=365))
+
+
 def away() -> Rejection:
     return reject(Category.UNAVAILABLE, Reason.CATALOGUE_UNAVAILABLE, "away")
 
@@ -70,7 +82,9 @@ def test_a_lost_answer_to_the_last_commit_keeps_the_bytes(deployment, image_id, 
     assert blobs(deployment) == 1
 
 
-def test_a_crash_between_making_bytes_visible_and_saying_so_is_swept(deployment, image_id, monkeypatch):
+def test_a_crash_between_making_bytes_visible_and_saying_so_is_swept(
+    deployment, image_id, clock, monkeypatch
+):
     def crash(*_):
         raise KeyboardInterrupt
 
@@ -80,6 +94,8 @@ def test_a_crash_between_making_bytes_visible_and_saying_so_is_swept(deployment,
         upload(deployment, image_id)
     assert state(deployment, image_id) == (ImageState.SAVING, DiskState.SAVING)
     assert blobs(deployment) == 1
+    assert give_up_dead_uploads(deployment) == 0  # its process may be alive
+    clock.advance(seconds=20)
 
     assert give_up_dead_uploads(deployment) == 1
 
@@ -88,7 +104,7 @@ def test_a_crash_between_making_bytes_visible_and_saying_so_is_swept(deployment,
 
 
 def test_an_upload_that_fails_while_the_catalogue_is_away_is_given_up_later(
-    deployment, image_id, monkeypatch
+    deployment, image_id, clock, monkeypatch
 ):
     transaction, calls = Database.transaction, iter([True, False])
 
@@ -103,6 +119,7 @@ def test_an_upload_that_fails_while_the_catalogue_is_away_is_given_up_later(
             upload(deployment, image_id, CONTENT[:-1])
     assert first_error.value.reason == "SIZE_MISMATCH"
     assert state(deployment, image_id) == (ImageState.SAVING, DiskState.SAVING)
+    clock.advance(seconds=20)
 
     give_up_dead_uploads(deployment)
 
@@ -111,10 +128,13 @@ def test_an_upload_that_fails_while_the_catalogue_is_away_is_given_up_later(
     assert state(deployment, image_id) == (ImageState.ACTIVE, DiskState.STORED)
 
 
-def test_a_living_upload_is_left_alone_by_the_sweep(deployment, image_id):
+def test_a_living_upload_is_left_alone_by_the_sweep(deployment, image_id, clock):
     def chunks():
         yield CONTENT[:100]
-        give_up_dead_uploads(deployment)
+        clock.advance(seconds=19)
+        keep_uploads_alive(deployment)
+        clock.advance(seconds=19)
+        assert give_up_dead_uploads(deployment) == 0
         yield CONTENT[100:]
 
     upload_image_data(
@@ -127,17 +147,42 @@ def test_a_living_upload_is_left_alone_by_the_sweep(deployment, image_id):
     )
 
     assert state(deployment, image_id) == (ImageState.ACTIVE, DiskState.STORED)
-    with deployment.database.reading() as reading:
-        assert not reading.pending_blobs.all()
+    assert pending(deployment, clock) == ()
 
 
-def test_a_failed_upload_leaves_nothing_pending(deployment, image_id):
+def test_an_upload_that_was_taken_for_dead_is_superseded_and_leaves_nothing(deployment, image_id, clock):
+    """A process that was silent for too long comes back: its disk is another's by now."""
+
+    def chunks():
+        yield CONTENT[:100]
+        clock.advance(seconds=20)
+        assert give_up_dead_uploads(deployment) == 1
+        keep_uploads_alive(deployment)  # too late: what was given up stays so
+        upload(deployment, image_id)
+        yield CONTENT[100:]
+
+    with pytest.raises(Rejection) as late:
+        upload_image_data(
+            deployment,
+            caller=a_caller(),
+            image_id=image_id,
+            disk_index=0,
+            announced=Announcement(size_bytes=len(CONTENT)),
+            chunks=chunks(),
+        )
+
+    assert late.value.reason in {"UPLOAD_SUPERSEDED", "STORAGE_UNAVAILABLE"}
+    assert state(deployment, image_id) == (ImageState.ACTIVE, DiskState.STORED)
+    assert blobs(deployment) == 1
+    assert pending(deployment, clock) == ()
+
+
+def test_a_failed_upload_leaves_nothing_pending(deployment, image_id, clock):
     with pytest.raises(Rejection):
         upload(deployment, image_id, b"short")
 
     assert blobs(deployment) == 0
-    with deployment.database.reading() as reading:
-        assert not reading.pending_blobs.all()
+    assert pending(deployment, clock) == ()
 
 
 def test_a_purged_image_whose_bytes_cannot_be_removed_now_is_swept_later(

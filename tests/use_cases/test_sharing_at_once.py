@@ -4,6 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import pytest
 
@@ -11,7 +12,8 @@ from builders import HOME, OWNER, RECIPIENT, a_caller, an_image
 from ims.domain.image import ImageId
 from ims.domain.rejection import Rejection
 from ims.domain.tenant import TenantId
-from ims.repository import database
+from ims.repository import images, tables
+from ims.repository.sqlite import SqliteBackend
 from ims.use_cases.deployment import Deployment
 from ims.use_cases.images import create_image
 from ims.use_cases.sharing import Recipient, accept_share, share_image, unshare_image
@@ -83,11 +85,14 @@ def test_200_callers_at_once_leave_exactly_128_shares_20_times_of_20(deployment:
         assert share_count(deployment, image_id) == LIMIT
 
 
-def test_without_the_lock_the_limit_does_not_hold(make_service, monkeypatch):
+def test_without_the_lock_the_limit_does_not_hold(deployment: Deployment, monkeypatch):
     """The test above is worth something: take the guard out, and it fails."""
-    monkeypatch.setattr(database, "_begin_sqlite", lambda _connection: None)
-    deployment = make_service().deployment
-    deployment.database._writing = threading.Semaphore(CALLERS)
+    # PostgreSQL's guard is the lock on the image's row, SQLite's that only one writes at a time.
+    monkeypatch.setattr(images, "_LOCK", images._LOCK.with_for_update(read=True, of=tables.images))
+    monkeypatch.setattr(SqliteBackend, "queue", lambda *_: nullcontext())
+    monkeypatch.setattr(
+        SqliteBackend, "begin", lambda _self, connection, _seconds: connection.exec_driver_sql("BEGIN")
+    )
     image_id = an_active_image(deployment)
 
     ended = share_at_once(deployment, image_id, CALLERS)

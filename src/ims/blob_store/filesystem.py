@@ -5,7 +5,7 @@
     blobs/KE/KEY    a committed blob, in a folder named after the key's first two characters
 
 A blob is committed by a second link to its file and not by renaming it: a link never replaces
-what is there. A crash right after leaves a spare link in `unfinished`, which start-up removes.
+what is there. A crash right after leaves a spare link in `unfinished`, which goes with the blob.
 """
 
 import errno
@@ -93,19 +93,16 @@ class FilesystemBlobStore:
         return chunks
 
     def delete(self, key: BlobKey) -> None:
-        self._path(key).unlink(missing_ok=True)
+        committed = self._path(key)
+        # In this order: a writer that commits in between finds its own file gone, or its blob goes next.
+        (self._unfinished / key).unlink(missing_ok=True)
+        committed.unlink(missing_ok=True)
 
     def keys(self) -> Iterator[BlobKey]:
         for path in self._blobs.glob("??/*"):
             key = BlobKey(path.name)
             if _KEY.fullmatch(key) and path == self._path(key):
                 yield key
-
-    def discard_unfinished(self) -> int:
-        left_behind = list(self._unfinished.iterdir())
-        for path in left_behind:
-            path.unlink()
-        return len(left_behind)
 
     def _path(self, key: BlobKey) -> Path:
         if not _KEY.fullmatch(key):

@@ -64,16 +64,13 @@ class BlobStore(Protocol):
         """
 
     def delete(self, key: BlobKey) -> None:
-        """Remove a blob; one that is not there is no error. After a crash it may be back."""
+        """Remove a blob, committed or still being written; one that is not there is no error.
+
+        A writer that is still at work fails when it comes to commit. After a crash the blob may be back.
+        """
 
     def keys(self) -> Iterator[BlobKey]:
         """Yield the key of every committed blob, in no order."""
-
-    def discard_unfinished(self) -> int:
-        """Remove what writers of an earlier process left behind; return how many there were.
-
-        Only at start-up, before the first writer is opened.
-        """
 
 
 class KeyInUse(Exception):

@@ -113,9 +113,6 @@ class SealedBlobs:
     def keys(self) -> Iterator[BlobKey]:
         return self._store.keys()
 
-    def discard_unfinished(self) -> int:
-        return self._store.discard_unfinished()
-
     def _header(self, key: BlobKey) -> bytes:
         """Return a blob's header as it stands: it is authentic if the chunks are."""
         return b"".join(

@@ -1,22 +1,37 @@
-"""The engine, the two ways to talk to it (reading and writing), and what both begin with."""
+"""The two ways to talk to the catalogue, reading and writing, and what both do when it is away."""
 
-import sqlite3
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import event
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
-from ims.domain.rejection import Category, Reason, reject
+from ims.domain.rejection import Category, Reason, Rejection, reject
+from ims.repository.backend import Backend, UnusableDatabase
+from ims.repository.duties import Duties
 from ims.repository.images import ImageRepository
 from ims.repository.pending_blobs import PendingBlobs
+from ims.repository.postgresql import PostgresqlBackend
+from ims.repository.schema import bring_up_to_date, refuse_outdated
 from ims.repository.shares import ShareRepository
-from ims.repository.tables import metadata
+from ims.repository.sqlite import SqliteBackend
+from ims.repository.watchdog import Watchdog
 
-SQLITE_BUSY_TIMEOUT_SECONDS = 30
+Told = TypeVar("Told")
+
+PATIENCE_SECONDS: Final = 10.0
+_RETRIES: Final = 2
+_RETRYABLE: Final = {"40001", "40P01"}
+"""SQLSTATEs of a transaction that the database itself asks to be tried again."""
+_READ_ONLY: Final = "25006"
+"""The SQLSTATE of a server that has just become a standby."""
+_MARGIN: Final = 0.2
+_MOST_MARGIN_SECONDS: Final = 0.2
+"""How much of a call's time is left for telling the caller that the catalogue took too long."""
+_PROBE_SECONDS: Final = 1.0
 
 
 class Reading:
@@ -31,102 +46,233 @@ class Reading:
 class Transaction(Reading):
     """Reads records that nobody else can change meanwhile, and is the one in which they are written.
 
-    `images.lock` takes the one lock there is: on the image whose disks or shares are judged.
+    `images.lock` takes the lock on the image whose disks or shares are judged.
     """
 
-
-class UnusableDatabase(Exception):
-    """No catalogue can be kept there; the message is for the operator."""
+    def __init__(self, connection: sa.Connection) -> None:
+        super().__init__(connection)
+        self.duties = Duties(connection)
 
 
 class Database:
-    """The catalogue of images. Raises UnusableDatabase when it cannot be kept at an address."""
+    """The catalogue of images, at the URL of an SQLite file or a PostgreSQL server.
 
-    def __init__(self, url: str) -> None:
-        self._engine = _engine(url)
-        self._connections = threading.local()
-        # SQLite has one writer at a time. Those who wait for it here are woken when it is free; its own
-        # busy handler only looks again now and then, and under load a few would never get in.
-        self._writing = threading.Lock()
-        with _foreign_errors():
-            metadata.create_all(self._engine)
+    Every thread has one connection, which it keeps. Whoever waits for the catalogue waits no longer than
+    `patience_seconds`, nor than its call may take (`until`): then it is told CATALOGUE_UNAVAILABLE.
+    Raises UnusableDatabase when nothing can be kept at such an address.
+    """
+
+    def __init__(self, url: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self._backend = _backend(url, patience_seconds)
+        self._patience_seconds = patience_seconds
+        self._session = _Session()
+        self._away = False
+
+    def prepare(self) -> None:
+        """Bring an embedded catalogue up to date; see to it that a server's is.
+
+        Raises UnusableDatabase when it is behind, and Rejection CATALOGUE_UNAVAILABLE.
+        """
+        if self._backend.embedded:
+            self.migrate()
+        else:
+            with self._connected() as link:
+                refuse_outdated(link.connection)
+
+    def migrate(self) -> tuple[str, ...]:
+        """Bring the catalogue's tables up to date; return the revisions that were applied."""
+        with self.transaction():
+            return bring_up_to_date(self._link().connection)
+
+    @contextmanager
+    def until(self, moment: float | None) -> Iterator[None]:
+        """Let nothing in the block wait for the catalogue beyond a moment of the monotonic clock."""
+        session = self._session
+        before, session.until = session.until, moment
+        try:
+            yield
+        finally:
+            session.until = before
 
     @contextmanager
     def reading(self) -> Iterator[Reading]:
-        """Read without a transaction, on a connection that is kept for this thread."""
-        with _foreign_errors():
-            try:
-                yield self._reading()
-            except DBAPIError:
-                self._forget_connection()
-                raise
+        """Read, each statement by itself, or within the transaction that is open in this thread."""
+        if self._session.transaction is not None:
+            yield self._session.transaction
+            return
+        with self._connected() as link:
+            yield link.reading
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """Commit what the block did when it ends well; undo it when it does not."""
-        with _foreign_errors(), self._writing, self._engine.begin() as connection:
-            yield Transaction(connection)
+        """Commit what the block did when it ends well; undo it when it does not.
+
+        Within the transaction that is open in this thread the block is a part of that one.
+        """
+        session = self._session
+        if session.transaction is not None:
+            yield session.transaction
+            return
+        with self._turn_to_write(), self._connected() as link:
+            self._backend.begin(link.connection, self._seconds())
+            try:
+                session.transaction = link.transaction
+                yield link.transaction
+                link.connection.exec_driver_sql("COMMIT")
+            except BaseException:
+                self._roll_back(link)
+                raise
+            finally:
+                session.transaction = None
+
+    def run(self, story: Callable[[Transaction], Told]) -> Told:
+        """Tell a story in a transaction, and again from its beginning when the database asks for it."""
+        for _ in range(_RETRIES):
+            try:
+                return self._run_once(story)
+            except _TryAgain:
+                if self._session.transaction is not None:
+                    raise  # it is only a part of the transaction that must be told again
+        return self._run_once(story)
+
+    def is_reachable(self) -> bool:
+        """Ask whether the database answers; until it does again, everybody else is declined at once."""
+        try:
+            with (
+                self.until(time.monotonic() + _PROBE_SECONDS),
+                self._connected(probing=True) as link,
+            ):
+                link.connection.exec_driver_sql("SELECT 1")
+        except Rejection:
+            self._away = True
+        else:
+            self._away = False
+        return not self._away
 
     def close(self) -> None:
-        """Let go of every connection; the database is not used after it."""
-        self._forget_connection()
-        self._engine.dispose()
+        """Let go of this thread's connection; those of other threads go with their threads."""
+        self._forget()
+        self._backend.close()
 
-    def _reading(self) -> Reading:
-        reading: Reading | None = getattr(self._connections, "reading", None)
-        if reading is None:
-            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            reading = Reading(connection)
-            self._connections.connection, self._connections.reading = connection, reading
-        return reading
+    def _run_once(self, story: Callable[[Transaction], Told]) -> Told:
+        with self.transaction() as tx:
+            return story(tx)
 
-    def _forget_connection(self) -> None:
-        connection: sa.Connection | None = getattr(self._connections, "connection", None)
-        if connection is not None:
-            connection.invalidate()
-            connection.close()
-            self._connections.connection = self._connections.reading = None
+    @contextmanager
+    def _turn_to_write(self) -> Iterator[None]:
+        try:
+            with self._backend.queue(self._seconds()):
+                yield
+        except OSError as error:  # TimeoutError is one
+            raise _unavailable() from error
+
+    @contextmanager
+    def _connected(self, *, probing: bool = False) -> Iterator["_Link"]:
+        """Give this thread's connection to the block, and take it from it when it waits too long."""
+        if self._away and not probing:
+            raise _unavailable()
+        try:
+            seconds = self._seconds()
+            link = self._link()
+            with _WATCHDOG.watching(seconds, lambda: self._backend.cut(link.connection)):
+                yield link
+        except DBAPIError as error:
+            if error.connection_invalidated or _is_unavailable(error):
+                self._forget()
+                raise _unavailable() from error
+            if _sqlstate(error) in _RETRYABLE:
+                raise _TryAgain from error
+            raise
+
+    def _link(self) -> "_Link":
+        session = self._session
+        if session.link is None:
+            session.link = _Link(self._backend.engine.connect())
+        return session.link
+
+    def _roll_back(self, link: "_Link") -> None:
+        try:
+            link.connection.exec_driver_sql("ROLLBACK")
+        except DBAPIError:
+            # It is gone, and its transaction with it; or it goes now.
+            self._forget()
+
+    def _forget(self) -> None:
+        self._session.link = None
+
+    def _seconds(self) -> float:
+        """Return how long the catalogue may take. Raises Rejection when there is no time left."""
+        if self._session.until is None:
+            return self._patience_seconds
+        left = self._session.until - time.monotonic()
+        seconds = min(self._patience_seconds, left - min(_MOST_MARGIN_SECONDS, _MARGIN * left))
+        if seconds <= 0:
+            raise _unavailable()
+        return seconds
 
 
-def _engine(url: str) -> sa.Engine:
+class _Session(threading.local):
+    """What a thread has to do with the catalogue."""
+
+    link: "_Link | None" = None
+    transaction: Transaction | None = None
+    until: float | None = None
+
+
+class _Link:
+    """A thread's connection, closed as soon as the thread or the database lets go of it."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self.connection = connection
+        self.reading = Reading(connection)
+        self.transaction = Transaction(connection)
+
+    def __del__(self) -> None:
+        # Not left to the garbage collector: a server has only so many connections to give.
+        self.connection.invalidate()
+        self.connection.close()
+
+
+class _TryAgain(Rejection):
+    """A transaction that came into the way of another one, told as the catalogue's absence."""
+
+    def __init__(self) -> None:
+        super().__init__(Category.UNAVAILABLE, _unavailable().violations)
+
+
+_WATCHDOG: Final = Watchdog()
+
+
+def _backend(url: str, patience_seconds: float) -> Backend:
     try:
-        backend = sa.make_url(url).get_backend_name()
+        address = sa.make_url(url)
     except ArgumentError as error:
         raise UnusableDatabase("the address of the database is not understood") from error
-    if backend != "sqlite":
-        raise UnusableDatabase(f"the catalogue is kept in SQLite, not in {backend}")
-    engine = sa.create_engine(url, pool_size=64, max_overflow=-1, hide_parameters=True)
-    event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
-    return engine
+    match address.get_backend_name():
+        case "sqlite":
+            return SqliteBackend(address)
+        case "postgresql":
+            return PostgresqlBackend(address, patience_seconds=patience_seconds)
+        case other:
+            message = f"the catalogue is kept in SQLite or PostgreSQL, not in {other}"
+            raise UnusableDatabase(message)
 
 
-def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    # Without this the driver opens a transaction only at the first write, and what was read before it
-    # may have changed by then.
-    connection.isolation_level = None
-    for pragma in (
-        "journal_mode = WAL",
-        "synchronous = FULL",  # what was acknowledged survives a power cut
-        "foreign_keys = ON",
-        f"busy_timeout = {SQLITE_BUSY_TIMEOUT_SECONDS * 1000}",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
+def _is_unavailable(error: DBAPIError) -> bool:
+    if isinstance(error, InterfaceError):
+        return True
+    if isinstance(error, OperationalError):
+        return _sqlstate(error) not in _RETRYABLE
+    return _sqlstate(error) == _READ_ONLY
 
 
-def _begin_sqlite(connection: sa.Connection) -> None:
-    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _sqlstate(error: DBAPIError) -> str:
+    return getattr(error.orig, "sqlstate", None) or ""
 
 
-@contextmanager
-def _foreign_errors() -> Iterator[None]:
-    """Turn a database that cannot answer into a rejection of ours; every other error is a bug."""
-    try:
-        yield
-    except (OperationalError, PoolTimeoutError) as error:
-        raise reject(
-            Category.UNAVAILABLE,
-            Reason.CATALOGUE_UNAVAILABLE,
-            "The catalogue cannot be reached just now; try again.",
-        ) from error
+def _unavailable() -> Rejection:
+    return reject(
+        Category.UNAVAILABLE,
+        Reason.CATALOGUE_UNAVAILABLE,
+        "The catalogue cannot be reached just now; try again.",
+    )

@@ -55,7 +55,23 @@ _VIEWS = sa.select(
     )
 )
 _ONE = _VIEWS.where(images.c.id == sa.bindparam("id"))
-_LOCK = sa.select(images.c.id).where(images.c.id == sa.bindparam("id")).with_for_update()
+# Who may not see an image has no business with its lock either.
+_LOCK = (
+    sa.select(images.c.id)
+    .where(
+        images.c.id == sa.bindparam("id"),
+        sa.or_(
+            sa.bindparam("governing", type_=sa.Boolean),
+            images.c.owner == sa.bindparam("viewer"),
+            images.c.declared_by == sa.bindparam("viewer"),
+            images.c.public,
+            sa.exists().where(
+                shares.c.image_id == images.c.id, shares.c.tenant_id == sa.bindparam("viewer")
+            ),
+        ),
+    )
+    .with_for_update(of=images)
+)
 
 
 class ImageRepository:
@@ -69,14 +85,17 @@ class ImageRepository:
         row = self._connection.execute(_ONE, {"id": image_id, "viewer": viewer}).mappings().first()
         return None if row is None else _to_view(row, viewer)
 
-    def lock(self, image_id: ImageId, viewer: TenantId) -> View | None:
+    def lock(self, image_id: ImageId, viewer: TenantId, *, governing: bool = False) -> View | None:
         """Return an image like `view`, and keep everybody else from it until the transaction ends.
 
-        Whoever changes an image or its shares takes this lock before reading what is judged.
+        Whoever changes an image or its shares takes this lock before reading what is judged. None as
+        well when the viewer has nothing to do with the image, unless it governs all.
         """
         # A statement of its own: had the lock to be waited for, the shares that the same statement
         # would read could be older than the image.
-        self._connection.execute(_LOCK, {"id": image_id})
+        parameters = {"id": image_id, "viewer": viewer, "governing": governing}
+        if self._connection.execute(_LOCK, parameters).first() is None:
+            return None
         return self.view(image_id, viewer)
 
     def name_taken(self, owner: TenantId, name: str, *, besides: ImageId | None = None) -> bool:
@@ -125,11 +144,6 @@ class ImageRepository:
         query = sa.select(images.c.id).where(
             images.c.state == ImageState.DELETED, images.c.purge_time <= to_microseconds(now)
         )
-        return tuple(ImageId(value) for value in self._connection.execute(query).scalars())
-
-    def saving(self) -> tuple[ImageId, ...]:
-        """Return the images whose bytes are arriving, or were when the service stopped."""
-        query = sa.select(images.c.id).where(images.c.state == ImageState.SAVING)
         return tuple(ImageId(value) for value in self._connection.execute(query).scalars())
 
     def may_be_read(self, image_id: ImageId, tenant_id: TenantId) -> bool:
@@ -258,7 +272,8 @@ class _taken_meanwhile:  # noqa: N801 - reads as a clause of the with statement
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if not isinstance(error, IntegrityError):
             return
-        if "live_name" in str(error.orig):
+        constraint = _violated(error)
+        if "live_name" in constraint:
             name = self._image.name
             raise reject(
                 Category.EXISTS,
@@ -267,7 +282,7 @@ class _taken_meanwhile:  # noqa: N801 - reads as a clause of the with statement
                 subject="name",
                 name=name,
             ) from error
-        if "live_backup" in str(error.orig):
+        if "live_backup" in constraint:
             backup_id = self._image.source.id
             raise reject(
                 Category.EXISTS,
@@ -276,6 +291,12 @@ class _taken_meanwhile:  # noqa: N801 - reads as a clause of the with statement
                 subject="source",
                 backupId=backup_id,
             ) from error
+
+
+def _violated(error: IntegrityError) -> str:
+    """Return the name of a broken constraint, or, from SQLite, a text with the names of its columns."""
+    diagnosis = getattr(error.orig, "diag", None)
+    return str(error.orig) if diagnosis is None else diagnosis.constraint_name or ""
 
 
 def _backup_key(source: Source) -> str | None:

@@ -1,11 +1,23 @@
 """The blobs that may be there though no disk names them, so that whatever happens they are removed."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
 
 import sqlalchemy as sa
 
-from ims.domain.image import BlobKey
+from ims.domain.image import BlobKey, ImageId
 from ims.repository.tables import pending_blobs
+from ims.repository.times import to_microseconds
+
+
+@dataclass(frozen=True)
+class Abandoned:
+    """A blob that nobody holds any more."""
+
+    blob_key: BlobKey
+    image_id: ImageId | None
+    """The image whose disk it was to fill; None when no disk of any image is waiting for it."""
 
 
 class PendingBlobs:
@@ -14,22 +26,51 @@ class PendingBlobs:
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
 
-    def all(self) -> frozenset[BlobKey]:
-        """Return every key there is."""
-        rows = self._connection.execute(sa.select(pending_blobs.c.blob_key))
-        return frozenset(BlobKey(key) for key in rows.scalars())
+    def add(self, blob_key: BlobKey, image_id: ImageId, *, until: datetime) -> None:
+        """Note a blob that is being written for an image, and held until a time."""
+        values = {"blob_key": blob_key, "image_id": image_id, "lease_until": to_microseconds(until)}
+        self._connection.execute(pending_blobs.insert().values(values))
 
-    def holds(self, key: BlobKey) -> bool:
-        """Whether a blob is still named by no disk."""
-        query = sa.select(pending_blobs.c.blob_key).where(pending_blobs.c.blob_key == key)
-        return self._connection.execute(query).first() is not None
-
-    def add(self, keys: Iterable[BlobKey]) -> None:
-        """Note blobs that no disk names, yet or any more."""
-        rows = [{"blob_key": key} for key in keys]
+    def doom(self, blob_keys: Iterable[BlobKey]) -> None:
+        """Note blobs that no disk names any more, to be removed."""
+        rows = [{"blob_key": key, "image_id": None, "lease_until": 0} for key in blob_keys]
         if rows:
             self._connection.execute(pending_blobs.insert(), rows)
 
-    def remove(self, key: BlobKey) -> None:
-        """Forget a blob: a disk names it now, or it is gone."""
-        self._connection.execute(pending_blobs.delete().where(pending_blobs.c.blob_key == key))
+    def hold(self, blob_keys: Collection[BlobKey], *, until: datetime) -> None:
+        """Hold blobs that are being written for longer; those given up meanwhile stay so."""
+        self._connection.execute(
+            pending_blobs.update()
+            .where(pending_blobs.c.blob_key.in_(blob_keys), pending_blobs.c.image_id.is_not(None))
+            .values(lease_until=to_microseconds(until))
+        )
+
+    def give_up(self, blob_key: BlobKey, *, now: datetime) -> bool:
+        """Let go of a blob whose holder has not been heard of in time; tell whether it was so.
+
+        Its writer may still be at work: from now on it cannot be named by a disk.
+        """
+        given_up = self._connection.execute(
+            pending_blobs.update()
+            .where(
+                pending_blobs.c.blob_key == blob_key,
+                pending_blobs.c.lease_until <= to_microseconds(now),
+            )
+            .values(image_id=None, lease_until=0)
+        )
+        return given_up.rowcount == 1
+
+    def abandoned(self, *, now: datetime) -> tuple[Abandoned, ...]:
+        """Return the blobs that nobody holds at a time."""
+        query = sa.select(pending_blobs.c.blob_key, pending_blobs.c.image_id).where(
+            pending_blobs.c.lease_until <= to_microseconds(now)
+        )
+        rows = self._connection.execute(query)
+        return tuple(Abandoned(BlobKey(key), image_id and ImageId(image_id)) for key, image_id in rows)
+
+    def remove(self, blob_key: BlobKey) -> bool:
+        """Forget a blob: a disk names it now, or it is gone. Tell whether it was still pending."""
+        removed = self._connection.execute(
+            pending_blobs.delete().where(pending_blobs.c.blob_key == blob_key)
+        )
+        return removed.rowcount == 1

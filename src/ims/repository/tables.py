@@ -3,6 +3,8 @@
 Times are microseconds since 1970 (UTC): one exact integer on every database. What an image consists
 of (disks, tags, OS, source) is JSON in its row, so that one statement reads an image whole, as it was
 at one moment; what is searched for stands again in a column or, the tags, in a table.
+
+A change here comes with a migration (migrations/versions); a test holds the two together.
 """
 
 from sqlalchemy import (
@@ -13,6 +15,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -30,41 +33,47 @@ metadata = MetaData(
     }
 )
 
+
+def _text(length: int) -> String:
+    """Return the type of a short text, which every database orders by its bytes, as SQLite does."""
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
 images = Table(
     "images",
     metadata,
-    Column("id", String(36), primary_key=True),
-    Column("owner", String(64), nullable=False),
-    Column("region", String(64), nullable=False),
-    Column("name", String(128), nullable=False),
+    Column("id", _text(36), primary_key=True),
+    Column("owner", _text(64), nullable=False),
+    Column("region", _text(64), nullable=False),
+    Column("name", _text(128), nullable=False),
     # The name while the image is live, NULL once it is deleted: NULLs never collide, so the constraint
     # below reads "unique among the tenant's live images". live_backup does the same for backups.
-    Column("live_name", String(128)),
-    Column("live_backup", String(300)),
-    Column("description", String(1024), nullable=False),
-    Column("type", String(16), nullable=False),
-    Column("state", String(16), nullable=False),
+    Column("live_name", _text(128)),
+    Column("live_backup", _text(300)),
+    Column("description", _text(1024), nullable=False),
+    Column("type", _text(16), nullable=False),
+    Column("state", _text(16), nullable=False),
     Column("public", Boolean, nullable=False),
     Column("protected", Boolean, nullable=False),
     Column("for_bms", Boolean, nullable=False),
-    Column("os_type", String(16), nullable=False),
+    Column("os_type", _text(16), nullable=False),
     Column("os", Text, nullable=False),
-    Column("architecture", String(16), nullable=False),
-    Column("firmware", String(8), nullable=False),
+    Column("architecture", _text(16), nullable=False),
+    Column("firmware", _text(8), nullable=False),
     Column("min_disk_gib", BigInteger, nullable=False),
     Column("min_ram_mib", BigInteger, nullable=False),
     Column("max_ram_mib", BigInteger, nullable=False),
     Column("source", Text, nullable=False),
     Column("disks", Text, nullable=False),
     Column("tags", Text, nullable=False),
-    Column("declared_by", String(64)),
-    Column("encryption_key_id", String(64)),
+    Column("declared_by", _text(64)),
+    Column("encryption_key_id", _text(64)),
     Column("version", Integer, nullable=False),
     Column("create_time", BigInteger, nullable=False),
     Column("update_time", BigInteger, nullable=False),
     Column("delete_time", BigInteger),
     Column("purge_time", BigInteger),
-    Column("state_before_deletion", String(16)),
+    Column("state_before_deletion", _text(16)),
     UniqueConstraint("owner", "live_name"),
     UniqueConstraint("live_backup"),
     CheckConstraint("(state = 'DELETED') = (purge_time IS NOT NULL)", name="purge_time_when_deleted"),
@@ -78,25 +87,74 @@ tags = Table(
     "tags",
     metadata,
     Column("image_id", ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
-    Column("key", String(36), primary_key=True),
-    Column("value", String(43), nullable=False),
+    Column("key", _text(36), primary_key=True),
+    Column("value", _text(43), nullable=False),
     Index(None, "key", "value", "image_id"),
 )
 
 # Blobs that may be there though no disk names them: of running uploads, and of images just purged. Their
 # rows go when a disk names them or they are removed; so a crash in between leaves nothing unnoticed, and
 # nothing that this catalogue does not know of is ever removed.
-pending_blobs = Table("pending_blobs", metadata, Column("blob_key", String(64), primary_key=True))
+pending_blobs = Table(
+    "pending_blobs",
+    metadata,
+    Column("blob_key", _text(64), primary_key=True),
+    # The image whose disk is being filled, until when the process that fills it holds it without another
+    # word, and NULL and 0 once nobody does: the blob is to be removed.
+    Column("image_id", _text(36)),
+    Column("lease_until", BigInteger, nullable=False, server_default="0"),
+    Index(None, "lease_until"),
+)
 
 shares = Table(
     "shares",
     metadata,
     Column("image_id", ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
-    Column("tenant_id", String(64), primary_key=True),
-    Column("region", String(64), nullable=False),
-    Column("status", String(8), nullable=False),
-    Column("vault_id", String(128), nullable=False),
+    Column("tenant_id", _text(64), primary_key=True),
+    Column("region", _text(64), nullable=False),
+    Column("status", _text(8), nullable=False),
+    Column("vault_id", _text(128), nullable=False),
     Column("create_time", BigInteger, nullable=False),
     Column("update_time", BigInteger, nullable=False),
     Index(None, "tenant_id", "create_time", "image_id"),
+)
+
+# What a tenant uses of its quotas, and where its limits are not the deployment's (law 5.2). A row is
+# made when its tenant first uses something; whoever changes it holds its lock.
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("id", _text(64), primary_key=True),
+    Column("private_images", BigInteger, nullable=False),
+    Column("stored_bytes", BigInteger, nullable=False),
+    Column("creations", BigInteger, nullable=False),
+    Column("max_private_images", BigInteger),
+    Column("max_stored_bytes", BigInteger),
+    Column("max_creations", BigInteger),
+    CheckConstraint("private_images >= 0", name="private_images_not_negative"),
+    CheckConstraint("stored_bytes >= 0", name="stored_bytes_not_negative"),
+    CheckConstraint("creations >= 0", name="creations_not_negative"),
+)
+
+# Calls that were accepted, each with its answer, so that a repeated one gets the first answer (law 5.9).
+requests = Table(
+    "requests",
+    metadata,
+    Column("tenant_id", _text(64), primary_key=True),
+    Column("request_id", _text(64), primary_key=True),
+    Column("method", _text(64), nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    # NULL only within the transaction that is still to give the answer.
+    Column("answer", LargeBinary),
+    Column("expire_time", BigInteger, nullable=False),
+    Index(None, "expire_time"),
+)
+
+# Work that every instance may do and one does: who does it, and until when without another word.
+duties = Table(
+    "duties",
+    metadata,
+    Column("name", _text(64), primary_key=True),
+    Column("holder", _text(64), nullable=False),
+    Column("lease_until", BigInteger, nullable=False),
 )

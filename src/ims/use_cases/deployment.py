@@ -4,6 +4,8 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
 from ims.blob_store.interface import BlobStore
 from ims.domain.caller import Caller
@@ -20,6 +22,9 @@ from ims.rules.use import ACT_FOR_TENANT, Representation
 from ims.rules.visibility import SEE_IMAGE, Sight
 from ims.use_cases.transfers import Transfers
 from ims.use_cases.uploads import Uploads
+
+Told = TypeVar("Told")
+Details = ParamSpec("Details")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +43,27 @@ class Deployment:
     limits: Limits = field(default_factory=Limits)
     grace_period: timedelta = timedelta(days=7)
     """How long a deleted image can be restored."""
+    upload_lease: timedelta = timedelta(seconds=20)
+    """How long an upload is taken to be alive after its process was last heard of."""
     chunk_bytes: int = 1024**2
     """How many bytes a message of a download carries."""
     now: Callable[[], datetime]
     new_id: Callable[[], str] = lambda: str(uuid.uuid4())
+
+
+def in_one_transaction(
+    story: Callable[Concatenate[Deployment, Transaction, Details], Told],
+) -> Callable[Concatenate[Deployment, Details], Told]:
+    """Have a story told in a transaction: all of it happens, or nothing.
+
+    It may be told again from its beginning, when the database asks for that.
+    """
+
+    @wraps(story)
+    def told(deployment: Deployment, /, *args: Details.args, **details: Details.kwargs) -> Told:
+        return deployment.database.run(lambda tx: story(deployment, tx, *args, **details))
+
+    return told
 
 
 def see(deployment: Deployment, reading: Reading, caller: Caller, image_id: ImageId) -> View:
@@ -59,7 +81,7 @@ def see_locked(
     governing: bool = False,
 ) -> View:
     """Return an image like `see`, and keep everybody else from it until the transaction ends."""
-    view = tx.images.lock(image_id, caller.tenant_id)
+    view = tx.images.lock(image_id, caller.tenant_id, governing=governing)
     return _seen(Sight(caller=caller, view=view, now=deployment.now(), governing=governing))
 
 

@@ -1,7 +1,7 @@
 """The story of bytes: upload, download, and what a crash in between leaves to be mended."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ims.blob_store.interface import BlobStore, BlobWriter
@@ -12,6 +12,7 @@ from ims.domain.image import BlobKey, Disk, DiskState, Image, ImageId
 from ims.domain.rejection import Category, Problems, Reason, Rejection, reject
 from ims.domain.tenant import NOBODY, TenantId
 from ims.domain.view import View
+from ims.repository.database import Transaction
 from ims.rules.engine import enforce
 from ims.rules.image_data import (
     DOWNLOAD_IMAGE_DATA,
@@ -26,7 +27,14 @@ from ims.rules.image_data import (
 )
 from ims.rules.images import whole_gib
 from ims.rules.states import Verb, state_after, state_of_filling
-from ims.use_cases.deployment import Deployment, key_is_usable, representing, see, see_locked
+from ims.use_cases.deployment import (
+    Deployment,
+    in_one_transaction,
+    key_is_usable,
+    representing,
+    see,
+    see_locked,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +60,7 @@ def upload_image_data(
             stored = _store(deployment, reserved, announced, chunks)
             return _finish(deployment, caller, image_id, stored), stored
         except BaseException:
-            _give_up_now_or_later(deployment, image_id, upload_id)
+            _give_up_now_or_later(deployment, image_id, _blob_key(upload_id))
             raise
 
 
@@ -63,8 +71,10 @@ class _Reserved:
     """The disk, SAVING, with the id of this upload."""
 
 
+@in_one_transaction
 def _reserve(
     deployment: Deployment,
+    tx: Transaction,
     caller: Caller,
     image_id: ImageId,
     disk_index: int,
@@ -73,22 +83,22 @@ def _reserve(
     problems: Problems,
 ) -> _Reserved:
     """Note that the disk's bytes are arriving, so that nobody deletes the image or brings others."""
-    with deployment.database.transaction() as tx:
-        view = see_locked(deployment, tx, caller, image_id)
-        attempt = UploadAttempt(
-            caller=caller,
-            image=view.image,
-            disk_index=disk_index,
-            announced=announced,
-            max_file_bytes=deployment.limits.image_file_bytes,
-            key_usable=key_is_usable(deployment, view.image),
-            problems=problems,
-        )
-        enforce(START_UPLOAD, attempt)
-        disk = replace(view.image.disks[disk_index], state=DiskState.SAVING, upload_id=upload_id)
-        tx.pending_blobs.add([_blob_key(upload_id)])
-        image = replace(_with_disk(view.image, disk), state=state_after(Verb.UPLOAD, view.image))
-        return _Reserved(image=tx.images.save(image, now=deployment.now()), disk=disk)
+    view = see_locked(deployment, tx, caller, image_id)
+    attempt = UploadAttempt(
+        caller=caller,
+        image=view.image,
+        disk_index=disk_index,
+        announced=announced,
+        max_file_bytes=deployment.limits.image_file_bytes,
+        key_usable=key_is_usable(deployment, view.image),
+        problems=problems,
+    )
+    enforce(START_UPLOAD, attempt)
+    now = deployment.now()
+    disk = replace(view.image.disks[disk_index], state=DiskState.SAVING, upload_id=upload_id)
+    tx.pending_blobs.add(_blob_key(upload_id), image_id, until=now + deployment.upload_lease)
+    image = replace(_with_disk(view.image, disk), state=state_after(Verb.UPLOAD, view.image))
+    return _Reserved(image=tx.images.save(image, now=now), disk=disk)
 
 
 def _blob_key(upload_id: str) -> BlobKey:
@@ -148,49 +158,64 @@ def _receive(
     return disk
 
 
-def _finish(deployment: Deployment, caller: Caller, image_id: ImageId, stored: Disk) -> View:
-    with deployment.database.transaction() as tx:
-        view = tx.images.lock(image_id, caller.tenant_id)
-        if view is None or view.image.disks[stored.index].upload_id != stored.upload_id:
-            raise reject(
-                Category.CONFLICT,
-                Reason.UPLOAD_SUPERSEDED,
-                "The upload was given up meanwhile and its bytes are gone; upload again.",
-                subject="disk_index",
-                diskIndex=stored.index,
-            )
-        image = _with_disk(view.image, replace(stored, upload_id=""))
-        image = replace(image, state=state_of_filling(image.disks))
-        if stored.index == 0 and image.min_disk_gib == 0:
-            image = replace(image, min_disk_gib=whole_gib(stored.capacity_bytes))
-        tx.pending_blobs.remove(stored.blob_key)
-        return replace(view, image=tx.images.save(image, now=deployment.now()))
+@in_one_transaction
+def _finish(
+    deployment: Deployment, tx: Transaction, caller: Caller, image_id: ImageId, stored: Disk
+) -> View:
+    view = tx.images.lock(image_id, caller.tenant_id, governing=True)
+    if view is None or view.image.disks[stored.index].upload_id != stored.upload_id:
+        raise reject(
+            Category.CONFLICT,
+            Reason.UPLOAD_SUPERSEDED,
+            "The upload was given up meanwhile and its bytes are gone; upload again.",
+            subject="disk_index",
+            diskIndex=stored.index,
+        )
+    image = _with_disk(view.image, replace(stored, upload_id=""))
+    image = replace(image, state=state_of_filling(image.disks))
+    if stored.index == 0 and image.min_disk_gib == 0:
+        image = replace(image, min_disk_gib=whole_gib(stored.capacity_bytes))
+    tx.pending_blobs.remove(stored.blob_key)
+    return replace(view, image=tx.images.save(image, now=deployment.now()))
 
 
-def _give_up_now_or_later(deployment: Deployment, image_id: ImageId, upload_id: str) -> None:
+def _give_up_now_or_later(deployment: Deployment, image_id: ImageId, blob_key: BlobKey) -> None:
+    """Let go of an upload that has failed, unless its disk has its bytes all the same.
+
+    That is so when only the answer to the last commit was lost.
+    """
     try:
-        _give_up(deployment, image_id, lambda disk: disk.upload_id == upload_id)
-        remove_if_pending(deployment, _blob_key(upload_id))
+        if _give_up(deployment, image_id, blob_key):
+            remove_doomed(deployment, blob_key)
     except Exception:  # noqa: BLE001 - whatever it was, the sweep tries again
         # What went wrong with the upload is what its caller should hear of.
-        _log.exception("An upload cannot be given up just now; the next sweep does it.")
+        _log.exception("An upload cannot be given up just now; a sweep does it.")
 
 
-def _give_up(deployment: Deployment, image_id: ImageId, is_dead: Callable[[Disk], bool]) -> None:
-    """Return the disks whose upload is dead to EMPTY, and the image to what it is without them."""
-    with deployment.database.transaction() as tx:
-        view = tx.images.lock(image_id, NOBODY)
-        if view is None:
-            return
-        disks = tuple(
-            replace(disk, state=DiskState.EMPTY, upload_id="")
-            if disk.state is DiskState.SAVING and is_dead(disk)
-            else disk
-            for disk in view.image.disks
-        )
-        if disks != view.image.disks:
-            image = replace(view.image, disks=disks, state=state_of_filling(disks))
-            tx.images.save(image, now=deployment.now())
+@in_one_transaction
+def _give_up(deployment: Deployment, tx: Transaction, image_id: ImageId, blob_key: BlobKey) -> bool:
+    """Return the disk that an upload was to fill to EMPTY; tell whether its blob is to be removed."""
+    view = tx.images.lock(image_id, NOBODY, governing=True)
+    if view is not None:
+        if any(disk.blob_key == blob_key for disk in view.image.disks):
+            return False
+        _empty_the_disk_of(deployment, tx, view.image, blob_key)
+    # Also when others have given it up meanwhile, and its bytes came after they were removed.
+    tx.pending_blobs.remove(blob_key)
+    tx.pending_blobs.doom([blob_key])
+    return True
+
+
+def _empty_the_disk_of(deployment: Deployment, tx: Transaction, image: Image, blob_key: BlobKey) -> None:
+    disks = tuple(
+        replace(disk, state=DiskState.EMPTY, upload_id="")
+        if disk.state is DiskState.SAVING and _blob_key(disk.upload_id) == blob_key
+        else disk
+        for disk in image.disks
+    )
+    if disks != image.disks:
+        emptied = replace(image, disks=disks, state=state_of_filling(disks))
+        tx.images.save(emptied, now=deployment.now())
 
 
 def _with_disk(image: Image, disk: Disk) -> Image:
@@ -308,29 +333,49 @@ def _blobs_for_reading(deployment: Deployment, image: Image, disk: Disk) -> Blob
 # --- What a crash leaves ---
 
 
-def give_up_dead_uploads(deployment: Deployment) -> int:
-    """Give up every upload on record that nobody is sending; return how many images had any.
+def keep_uploads_alive(deployment: Deployment) -> None:
+    """Hold what this process is receiving for longer, so that no other takes it for dead."""
+    alive = deployment.uploads.all()
+    if not alive:
+        return
+    until = deployment.now() + deployment.upload_lease
+    with deployment.database.transaction() as tx:
+        tx.pending_blobs.hold([_blob_key(upload_id) for upload_id in alive], until=until)
 
-    At start-up that is all of them; later, those that could not be given up when they failed. Then
-    remove the blobs that no disk names and no upload is about to.
+
+def give_up_dead_uploads(deployment: Deployment) -> int:
+    """Give up every upload whose process has not been heard of in time; return how many there were.
+
+    Then remove the blobs that no disk names and no upload is about to.
     """
     with deployment.database.reading() as reading:
-        saving = reading.images.saving()
-    for image_id in saving:
-        _give_up(deployment, image_id, lambda disk: not deployment.uploads.is_alive(disk.upload_id))
-    with deployment.database.reading() as reading:
-        pending = reading.pending_blobs.all()
-    for blob_key in pending:
-        if not deployment.uploads.is_alive(blob_key):
-            remove_if_pending(deployment, blob_key)
-    return len(saving)
+        abandoned = reading.pending_blobs.abandoned(now=deployment.now())
+    given_up = 0
+    for each in abandoned:
+        if each.image_id is None:
+            remove_doomed(deployment, each.blob_key)
+        elif _give_up_dead(deployment, each.image_id, each.blob_key):
+            given_up += 1
+            remove_doomed(deployment, each.blob_key)
+    return given_up
 
 
-def remove_if_pending(deployment: Deployment, blob_key: BlobKey) -> None:
-    """Remove a blob unless a disk has come to name it."""
-    with deployment.database.reading() as reading:
-        if not reading.pending_blobs.holds(blob_key):
-            return
+@in_one_transaction
+def _give_up_dead(deployment: Deployment, tx: Transaction, image_id: ImageId, blob_key: BlobKey) -> bool:
+    """Take an upload from a process that is silent; tell whether it still was when looked at again.
+
+    Should the process be alive after all, it finds its disk taken when it comes to finish.
+    """
+    view = tx.images.lock(image_id, NOBODY, governing=True)
+    if not tx.pending_blobs.give_up(blob_key, now=deployment.now()):
+        return False
+    if view is not None:
+        _empty_the_disk_of(deployment, tx, view.image, blob_key)
+    return True
+
+
+def remove_doomed(deployment: Deployment, blob_key: BlobKey) -> None:
+    """Remove a blob that no disk names, nor can any more."""
     deployment.blobs.delete(blob_key)
     with deployment.database.transaction() as tx:
         tx.pending_blobs.remove(blob_key)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ims.domain.caller import Caller
-from ims.domain.image import Image, ImageId, ImageState
+from ims.domain.image import BlobKey, Image, ImageId, ImageState
 from ims.domain.image_changes import ImageChanges
 from ims.domain.page import ImageFilter, Page, PageRequest
 from ims.domain.rejection import Problems
@@ -28,12 +28,20 @@ from ims.rules.form import READ_QUERY, Query
 from ims.rules.images import whole_gib
 from ims.rules.publication import PUBLISH_IMAGE, UNPUBLISH_IMAGE
 from ims.rules.states import Verb, state_after
-from ims.use_cases.deployment import Deployment, key_is_usable, see, see_locked
-from ims.use_cases.image_data import remove_if_pending
+from ims.use_cases.deployment import (
+    Deployment,
+    in_one_transaction,
+    key_is_usable,
+    see,
+    see_locked,
+)
+from ims.use_cases.image_data import remove_doomed
 
 
+@in_one_transaction
 def create_image(
     deployment: Deployment,
+    tx: Transaction,
     *,
     caller: Caller,
     draft: Image,
@@ -54,18 +62,17 @@ def create_image(
         create_time=now,
         update_time=now,
     )
-    with deployment.database.transaction() as tx:
-        attempt = CreationAttempt(
-            caller=caller,
-            draft=image,
-            name_taken=tx.images.name_taken(image.owner, image.name),
-            backup_used=tx.images.backup_used(image.source),
-            key_usable=key_is_usable(deployment, image),
-            problems=problems,
-        )
-        enforce(CREATE_IMAGE, attempt)
-        if not validate_only:
-            tx.images.add(image)
+    attempt = CreationAttempt(
+        caller=caller,
+        draft=image,
+        name_taken=tx.images.name_taken(image.owner, image.name),
+        backup_used=tx.images.backup_used(image.source),
+        key_usable=key_is_usable(deployment, image),
+        problems=problems,
+    )
+    enforce(CREATE_IMAGE, attempt)
+    if not validate_only:
+        tx.images.add(image)
     return View(image=image, viewer=caller.tenant_id)
 
 
@@ -89,8 +96,10 @@ def list_images(
         return reading.images.list(caller.tenant_id, image_filter, page, now=deployment.now())
 
 
+@in_one_transaction
 def update_image(
     deployment: Deployment,
+    tx: Transaction,
     *,
     caller: Caller,
     image_id: ImageId,
@@ -99,21 +108,20 @@ def update_image(
     problems: Problems = (),
 ) -> View:
     """Change some fields of an image."""
-    with deployment.database.transaction() as tx:
-        view = see_locked(deployment, tx, caller, image_id)
-        image = view.image
-        draft = _with_derived_min_disk(changes.applied_to(image))
-        attempt = UpdateAttempt(
-            caller=caller,
-            image=image,
-            draft=draft,
-            fields=changes.fields,
-            name_taken=tx.images.name_taken(image.owner, draft.name, besides=image.id),
-            expected_etag=expected_etag,
-            problems=problems,
-        )
-        enforce(UPDATE_IMAGE, attempt)
-        return replace(view, image=tx.images.save(draft, now=deployment.now()))
+    view = see_locked(deployment, tx, caller, image_id)
+    image = view.image
+    draft = _with_derived_min_disk(changes.applied_to(image))
+    attempt = UpdateAttempt(
+        caller=caller,
+        image=image,
+        draft=draft,
+        fields=changes.fields,
+        name_taken=tx.images.name_taken(image.owner, draft.name, besides=image.id),
+        expected_etag=expected_etag,
+        problems=problems,
+    )
+    enforce(UPDATE_IMAGE, attempt)
+    return replace(view, image=tx.images.save(draft, now=deployment.now()))
 
 
 def _with_derived_min_disk(image: Image) -> Image:
@@ -122,8 +130,10 @@ def _with_derived_min_disk(image: Image) -> Image:
     return image
 
 
+@in_one_transaction
 def delete_image(
     deployment: Deployment,
+    tx: Transaction,
     *,
     caller: Caller,
     image_id: ImageId,
@@ -135,48 +145,49 @@ def delete_image(
 
     The shares stay on record for an undeletion; nobody but the owner can tell that they do.
     """
-    with deployment.database.transaction() as tx:
-        view = see_locked(deployment, tx, caller, image_id)
-        attempt = ChangeAttempt(
-            caller=caller, image=view.image, expected_etag=expected_etag, problems=problems
-        )
-        enforce(DELETE_IMAGE, attempt)
-        ended = tx.shares.count(image_id)
-        if validate_only:
-            return view, ended
-        now = deployment.now()
-        deleted = replace(
-            view.image,
-            state=state_after(Verb.DELETE, view.image),
-            state_before_deletion=view.image.state,
-            delete_time=now,
-            purge_time=now + deployment.grace_period,
-        )
-        return replace(view, image=tx.images.save(deleted, now=now), has_shares=False), ended
+    view = see_locked(deployment, tx, caller, image_id)
+    attempt = ChangeAttempt(
+        caller=caller, image=view.image, expected_etag=expected_etag, problems=problems
+    )
+    enforce(DELETE_IMAGE, attempt)
+    ended = tx.shares.count(image_id)
+    if validate_only:
+        return view, ended
+    now = deployment.now()
+    deleted = replace(
+        view.image,
+        state=state_after(Verb.DELETE, view.image),
+        state_before_deletion=view.image.state,
+        delete_time=now,
+        purge_time=now + deployment.grace_period,
+    )
+    return replace(view, image=tx.images.save(deleted, now=now), has_shares=False), ended
 
 
-def undelete_image(deployment: Deployment, *, caller: Caller, image_id: ImageId) -> tuple[View, int]:
+@in_one_transaction
+def undelete_image(
+    deployment: Deployment, tx: Transaction, *, caller: Caller, image_id: ImageId
+) -> tuple[View, int]:
     """Restore a deleted image with its shares; return it with the number of shares that came back."""
-    with deployment.database.transaction() as tx:
-        view = see_locked(deployment, tx, caller, image_id)
-        image = view.image
-        attempt = UndeletionAttempt(
-            caller=caller,
-            image=image,
-            name_taken=tx.images.name_taken(image.owner, image.name, besides=image.id),
-            backup_used=tx.images.backup_used(image.source, besides=image.id),
-        )
-        enforce(UNDELETE_IMAGE, attempt)
-        undeleted = replace(
-            image,
-            state=state_after(Verb.UNDELETE, image),
-            state_before_deletion=None,
-            delete_time=None,
-            purge_time=None,
-        )
-        saved = tx.images.save(undeleted, now=deployment.now())
-        restored = tx.shares.count(image_id)
-        return replace(view, image=saved, has_shares=restored > 0), restored
+    view = see_locked(deployment, tx, caller, image_id)
+    image = view.image
+    attempt = UndeletionAttempt(
+        caller=caller,
+        image=image,
+        name_taken=tx.images.name_taken(image.owner, image.name, besides=image.id),
+        backup_used=tx.images.backup_used(image.source, besides=image.id),
+    )
+    enforce(UNDELETE_IMAGE, attempt)
+    undeleted = replace(
+        image,
+        state=state_after(Verb.UNDELETE, image),
+        state_before_deletion=None,
+        delete_time=None,
+        purge_time=None,
+    )
+    saved = tx.images.save(undeleted, now=deployment.now())
+    restored = tx.shares.count(image_id)
+    return replace(view, image=saved, has_shares=restored > 0), restored
 
 
 def deactivate_image(deployment: Deployment, *, caller: Caller, image_id: ImageId) -> View:
@@ -189,18 +200,19 @@ def reactivate_image(deployment: Deployment, *, caller: Caller, image_id: ImageI
     return _move(deployment, REACTIVATE_IMAGE, Verb.REACTIVATE, caller, image_id)
 
 
+@in_one_transaction
 def _move(
     deployment: Deployment,
+    tx: Transaction,
     rules: tuple[Rule[Attempt], ...],
     verb: Verb,
     caller: Caller,
     image_id: ImageId,
 ) -> View:
-    with deployment.database.transaction() as tx:
-        view = see_locked(deployment, tx, caller, image_id)
-        enforce(rules, Attempt(caller=caller, image=view.image))
-        moved = replace(view.image, state=state_after(verb, view.image))
-        return replace(view, image=tx.images.save(moved, now=deployment.now()))
+    view = see_locked(deployment, tx, caller, image_id)
+    enforce(rules, Attempt(caller=caller, image=view.image))
+    moved = replace(view.image, state=state_after(verb, view.image))
+    return replace(view, image=tx.images.save(moved, now=deployment.now()))
 
 
 def publish_image(deployment: Deployment, *, caller: Caller, image_id: ImageId) -> tuple[View, int]:
@@ -222,22 +234,21 @@ def unpublish_image(deployment: Deployment, *, caller: Caller, image_id: ImageId
     return _govern(deployment, UNPUBLISH_IMAGE, unpublish, caller, image_id)[0]
 
 
+@in_one_transaction
 def _govern(
     deployment: Deployment,
+    tx: Transaction,
     rules: tuple[Rule[Attempt], ...],
     change: Callable[[Transaction, Image], tuple[Image, int]],
     caller: Caller,
     image_id: ImageId,
 ) -> tuple[View, int]:
-    with deployment.database.transaction() as tx:
-        view = see_locked(deployment, tx, caller, image_id, governing=True)
-        enforce(rules, Attempt(caller=caller, image=view.image))
-        changed, ended = change(tx, view.image)
-        if changed != view.image:
-            changed = tx.images.save(changed, now=deployment.now())
-        return View(
-            image=changed, viewer=caller.tenant_id, has_shares=view.has_shares and not ended
-        ), ended
+    view = see_locked(deployment, tx, caller, image_id, governing=True)
+    enforce(rules, Attempt(caller=caller, image=view.image))
+    changed, ended = change(tx, view.image)
+    if changed != view.image:
+        changed = tx.images.save(changed, now=deployment.now())
+    return View(image=changed, viewer=caller.tenant_id, has_shares=view.has_shares and not ended), ended
 
 
 def purge_images(deployment: Deployment) -> int:
@@ -251,14 +262,20 @@ def purge_images(deployment: Deployment) -> int:
 
 
 def _purge(deployment: Deployment, image_id: ImageId) -> bool:
-    with deployment.database.transaction() as tx:
-        view = tx.images.lock(image_id, NOBODY)
-        # Looked at again under the lock: it may have been undeleted or purged meanwhile.
-        if view is None or view.image.purge_time is None or view.image.purge_time > deployment.now():
-            return False
-        blob_keys = [disk.blob_key for disk in view.image.disks if disk.blob_key]
-        tx.pending_blobs.add(blob_keys)
-        tx.images.purge(image_id)
-    for blob_key in blob_keys:
-        remove_if_pending(deployment, blob_key)
-    return True
+    blob_keys = _remove_for_ever(deployment, image_id)
+    for blob_key in blob_keys or ():
+        remove_doomed(deployment, blob_key)
+    return blob_keys is not None
+
+
+@in_one_transaction
+def _remove_for_ever(deployment: Deployment, tx: Transaction, image_id: ImageId) -> list[BlobKey] | None:
+    """Remove an image's record; return its blobs, or None when it is not to be removed after all."""
+    view = tx.images.lock(image_id, NOBODY, governing=True)
+    # Looked at again under the lock: it may have been undeleted or purged meanwhile.
+    if view is None or view.image.purge_time is None or view.image.purge_time > deployment.now():
+        return None
+    blob_keys = [disk.blob_key for disk in view.image.disks if disk.blob_key]
+    tx.pending_blobs.doom(blob_keys)
+    tx.images.purge(image_id)
+    return blob_keys

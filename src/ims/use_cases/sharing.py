@@ -30,7 +30,7 @@ from ims.rules.sharing import (
     OneShareAttempt,
     ShareAttempt,
 )
-from ims.use_cases.deployment import Deployment, see, see_locked
+from ims.use_cases.deployment import Deployment, in_one_transaction, see, see_locked
 
 # --- The owner's side ---
 
@@ -62,8 +62,10 @@ class Outcome:
     refusals: tuple[Violation, ...] = ()
 
 
+@in_one_transaction
 def share_image(
     deployment: Deployment,
+    tx: Transaction,
     *,
     caller: Caller,
     image_id: ImageId,
@@ -72,35 +74,34 @@ def share_image(
     problems: Problems = (),
 ) -> Sharing:
     """Share an image with more tenants: with all of them, or, where allowed, with those it can be."""
-    with deployment.database.transaction() as tx:
-        view = see_locked(deployment, tx, caller, image_id)
-        attempt, existing = _share_attempt(deployment, tx, caller, view, recipients, problems)
-        if allow_partial:
-            enforce((*ABOUT_THE_CALL, *ABOUT_THE_IMAGE), attempt)
-            outcomes = tuple(_one_by_one(attempt, existing))
-        else:
-            enforce(SHARE_IMAGE, attempt)
-            outcomes = tuple(Outcome(tenant_id=each.id, share=None) for each in attempt.recipients)
-        regions = {tenant.id: tenant.region for tenant in attempt.newcomers}
-        now = deployment.now()
-        added = {
-            outcome.tenant_id: Share(
-                image_id=image_id,
-                tenant_id=outcome.tenant_id,
-                region=regions[outcome.tenant_id],
-                create_time=now,
-                update_time=now,
-            )
-            for outcome in outcomes
-            if outcome.tenant_id in regions and not outcome.refusals
-        }
-        tx.shares.add(added.values())
-        shares = existing | added
-        return Sharing(
-            outcomes=tuple(replace(each, share=shares.get(each.tenant_id)) for each in outcomes),
-            share_count=attempt.share_count + len(added),
-            share_limit=attempt.share_limit,
+    view = see_locked(deployment, tx, caller, image_id)
+    attempt, existing = _share_attempt(deployment, tx, caller, view, recipients, problems)
+    if allow_partial:
+        enforce((*ABOUT_THE_CALL, *ABOUT_THE_IMAGE), attempt)
+        outcomes = tuple(_one_by_one(attempt, existing))
+    else:
+        enforce(SHARE_IMAGE, attempt)
+        outcomes = tuple(Outcome(tenant_id=each.id, share=None) for each in attempt.recipients)
+    regions = {tenant.id: tenant.region for tenant in attempt.newcomers}
+    now = deployment.now()
+    added = {
+        outcome.tenant_id: Share(
+            image_id=image_id,
+            tenant_id=outcome.tenant_id,
+            region=regions[outcome.tenant_id],
+            create_time=now,
+            update_time=now,
         )
+        for outcome in outcomes
+        if outcome.tenant_id in regions and not outcome.refusals
+    }
+    tx.shares.add(added.values())
+    shares = existing | added
+    return Sharing(
+        outcomes=tuple(replace(each, share=shares.get(each.tenant_id)) for each in outcomes),
+        share_count=attempt.share_count + len(added),
+        share_limit=attempt.share_limit,
+    )
 
 
 def preview_sharing(
@@ -163,8 +164,10 @@ def _one_by_one(attempt: ShareAttempt, existing: dict[TenantId, Share]) -> Itera
         yield Outcome(tenant_id=tenant.id, share=existing.get(tenant.id), refusals=refusals)
 
 
+@in_one_transaction
 def unshare_image(
     deployment: Deployment,
+    tx: Transaction,
     *,
     caller: Caller,
     image_id: ImageId,
@@ -172,10 +175,9 @@ def unshare_image(
     problems: Problems = (),
 ) -> tuple[Share, ...]:
     """Stop sharing an image with some tenants, or with all (None); return the shares that ended."""
-    with deployment.database.transaction() as tx:
-        view = see_locked(deployment, tx, caller, image_id)
-        enforce(UNSHARE_IMAGE, Attempt(caller=caller, image=view.image, problems=problems))
-        return tx.shares.remove(image_id, tenant_ids)
+    view = see_locked(deployment, tx, caller, image_id)
+    enforce(UNSHARE_IMAGE, Attempt(caller=caller, image=view.image, problems=problems))
+    return tx.shares.remove(image_id, tenant_ids)
 
 
 def get_share(
@@ -247,20 +249,33 @@ def accept_share(
     problems: Problems = (),
 ) -> Share:
     """Accept a share, pending or once rejected."""
+    # Asked before the transaction begins: nothing waits for another service while it holds a lock.
     vault = _find_vault(deployment, caller, vault_id)
-    with deployment.database.transaction() as tx:
-        view = see_locked(deployment, tx, caller, image_id)
-        attempt = AcceptAttempt(
-            caller=caller,
-            image=view.image,
-            share=view.share,
-            backup_provider_exists=deployment.backups is not None,
-            vault=vault,
-            problems=problems,
-        )
-        enforce(ACCEPT_SHARE, attempt)
-        named = vault_id if attempt.needs_vault else ""
-        return _decide(deployment, tx, view, ShareStatus.ACCEPTED, vault_id=named)
+    return _accept(deployment, caller, image_id, vault_id, vault, problems)
+
+
+@in_one_transaction
+def _accept(
+    deployment: Deployment,
+    tx: Transaction,
+    caller: Caller,
+    image_id: ImageId,
+    vault_id: str,
+    vault: Vault | None,
+    problems: Problems,
+) -> Share:
+    view = see_locked(deployment, tx, caller, image_id)
+    attempt = AcceptAttempt(
+        caller=caller,
+        image=view.image,
+        share=view.share,
+        backup_provider_exists=deployment.backups is not None,
+        vault=vault,
+        problems=problems,
+    )
+    enforce(ACCEPT_SHARE, attempt)
+    named = vault_id if attempt.needs_vault else ""
+    return _decide(deployment, tx, view, ShareStatus.ACCEPTED, vault_id=named)
 
 
 def _find_vault(deployment: Deployment, caller: Caller, vault_id: str) -> Vault | None:
@@ -269,18 +284,18 @@ def _find_vault(deployment: Deployment, caller: Caller, vault_id: str) -> Vault 
     return deployment.backups.find_vault(caller.tenant_id, vault_id)
 
 
-def reject_share(deployment: Deployment, *, caller: Caller, image_id: ImageId) -> Share:
+@in_one_transaction
+def reject_share(deployment: Deployment, tx: Transaction, *, caller: Caller, image_id: ImageId) -> Share:
     """Reject a share, pending or accepted; it can be accepted later."""
-    with deployment.database.transaction() as tx:
-        view = _recipients_view(deployment, tx, caller, image_id, REJECT_SHARE)
-        return _decide(deployment, tx, view, ShareStatus.REJECTED, vault_id="")
+    view = _recipients_view(deployment, tx, caller, image_id, REJECT_SHARE)
+    return _decide(deployment, tx, view, ShareStatus.REJECTED, vault_id="")
 
 
-def leave_share(deployment: Deployment, *, caller: Caller, image_id: ImageId) -> None:
+@in_one_transaction
+def leave_share(deployment: Deployment, tx: Transaction, *, caller: Caller, image_id: ImageId) -> None:
     """Remove a share from the recipient's side."""
-    with deployment.database.transaction() as tx:
-        _recipients_view(deployment, tx, caller, image_id, LEAVE_SHARE)
-        tx.shares.remove(image_id, (caller.tenant_id,))
+    _recipients_view(deployment, tx, caller, image_id, LEAVE_SHARE)
+    tx.shares.remove(image_id, (caller.tenant_id,))
 
 
 def _recipients_view(

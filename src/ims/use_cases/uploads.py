@@ -1,4 +1,4 @@
-"""Which uploads this process is receiving, so that all others on record are known to be dead."""
+"""Which uploads this process is receiving, so that it can hold them until they have ended."""
 
 import threading
 from collections.abc import Iterator
@@ -23,6 +23,7 @@ class Uploads:
             with self._lock:
                 self._alive.discard(upload_id)
 
-    def is_alive(self, upload_id: str) -> bool:
+    def all(self) -> frozenset[str]:
+        """Return the uploads that are alive now."""
         with self._lock:
-            return upload_id in self._alive
+            return frozenset(self._alive)

@@ -1,0 +1,33 @@
+"""Work that every instance may do and one does."""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from ims.repository.tables import duties
+from ims.repository.times import to_microseconds
+
+
+class Duties:
+    """Who does what, and until when without another word."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def claim(self, name: str, holder: str, *, now: datetime, until: datetime) -> bool:
+        """Take a duty that nobody holds any more, or hold one's own for longer; tell whether it is."""
+        free = sa.or_(duties.c.holder == holder, duties.c.lease_until <= to_microseconds(now))
+        claimed = self._connection.execute(
+            duties.update()
+            .where(duties.c.name == name, free)
+            .values(holder=holder, lease_until=to_microseconds(until))
+        )
+        return claimed.rowcount == 1
+
+    def release(self, name: str, holder: str) -> None:
+        """Let others have a duty at once."""
+        self._connection.execute(
+            duties.update()
+            .where(duties.c.name == name, duties.c.holder == holder)
+            .values(holder="", lease_until=0)
+        )

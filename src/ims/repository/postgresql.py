@@ -1,0 +1,82 @@
+"""The catalogue in PostgreSQL, for many instances of the service."""
+
+import math
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.pool import NullPool
+
+from ims.repository.backend import UnusableDatabase
+
+_IDLE_IN_TRANSACTION_SECONDS: Final = 60
+"""After how long the server itself ends the transaction of an instance that has frozen in it."""
+
+
+class PostgresqlBackend:
+    """A PostgreSQL server, from version 13 on, through psycopg 3."""
+
+    embedded: Final = False
+
+    def __init__(self, url: sa.URL, *, patience_seconds: float) -> None:
+        self._patience_seconds = patience_seconds
+        try:
+            self.engine = sa.create_engine(
+                url.set(drivername="postgresql+psycopg"),
+                poolclass=NullPool,
+                isolation_level="AUTOCOMMIT",
+                hide_parameters=True,
+                connect_args={"connect_timeout": math.ceil(patience_seconds)},
+            )
+        except ModuleNotFoundError as error:
+            message = "PostgreSQL needs the extra: pip install 'ims[postgres]'"
+            raise UnusableDatabase(message) from error
+        event.listen(self.engine, "connect", self._prepare)
+
+    def _prepare(self, connection: Any, _record: object) -> None:  # noqa: ANN401 - psycopg may be missing
+        # For what is read outside a transaction; a transaction sets its own.
+        connection.autocommit = True
+        milliseconds = _milliseconds(self._patience_seconds)
+        idle = _milliseconds(_IDLE_IN_TRANSACTION_SECONDS)
+        connection.execute(
+            f"SET statement_timeout = {milliseconds}; SET idle_in_transaction_session_timeout = {idle}",
+            prepare=False,
+        )
+
+    @contextmanager
+    def queue(self, seconds: float) -> Iterator[None]:  # noqa: ARG002 - rows are locked, not the catalogue
+        yield
+
+    def begin(self, connection: sa.Connection, seconds: float) -> None:
+        # Two statements on one way to the server; the driver would in time prepare them, which fails.
+        sql = f"BEGIN; SET LOCAL statement_timeout = {_milliseconds(seconds)}"
+        raw: Any = connection.connection.dbapi_connection
+        try:
+            raw.execute(sql, prepare=False)
+        except raw_error(self.engine) as error:
+            raise sa.exc.DBAPIError.instance(
+                sql, None, error, raw_error(self.engine), dialect=self.engine.dialect
+            ) from error
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def cut(self, connection: sa.Connection) -> None:
+        raw: Any = connection.connection.dbapi_connection
+        # Not cancelled: that asks the server, which may be the one that does not answer.
+        with socket.socket(fileno=raw.fileno()) as waiting_on:
+            waiting_on.shutdown(socket.SHUT_RDWR)
+            waiting_on.detach()
+
+
+def raw_error(engine: sa.Engine) -> type[Exception]:
+    """Return the class of the driver's own errors."""
+    assert engine.dialect.dbapi is not None  # an engine has loaded its driver
+    return engine.dialect.dbapi.Error
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, math.ceil(seconds * 1000))

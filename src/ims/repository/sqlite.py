@@ -1,0 +1,130 @@
+"""The catalogue in an SQLite file: the embedded default."""
+
+import fcntl
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.pool import NullPool
+
+_LOOK_SECONDS: Final = 0.001
+
+
+class SqliteBackend:
+    """An SQLite file: many readers beside one writer at a time."""
+
+    embedded: Final = True
+
+    def __init__(self, url: sa.URL) -> None:
+        self.engine = sa.create_engine(
+            url, poolclass=NullPool, isolation_level="AUTOCOMMIT", hide_parameters=True
+        )
+        event.listen(self.engine, "connect", _prepare)
+        # A file in memory is one connection's own, and nobody waits for it.
+        self._turn = _Turn(Path(url.database)) if url.database and url.database != ":memory:" else None
+
+    @contextmanager
+    def queue(self, seconds: float) -> Iterator[None]:
+        if self._turn is None:
+            yield
+            return
+        with self._turn.taken(seconds):
+            yield
+
+    def begin(self, connection: sa.Connection, seconds: float) -> None:  # noqa: ARG002 - it had its turn
+        # At once, not at the first write: what was read before it may have changed by then.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    def close(self) -> None:
+        if self._turn is not None:
+            self._turn.close()
+        self.engine.dispose()
+
+    def cut(self, connection: sa.Connection) -> None:
+        cast("sqlite3.Connection", connection.connection.dbapi_connection).interrupt()
+
+
+def _prepare(connection: sqlite3.Connection, _record: object) -> None:
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",  # what was acknowledged survives a power cut
+        "foreign_keys = ON",
+        f"busy_timeout = {_BUSY_TIMEOUT_MILLISECONDS}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+# Writers wait for their turn elsewhere; this is for whoever meets a checkpoint, a backup or a shell.
+_BUSY_TIMEOUT_MILLISECONDS: Final = 5000
+
+
+class _Turn:
+    """The turn to write, among the threads of this process and the processes on this file.
+
+    SQLite's own busy handler looks again now and then, at longer and longer intervals: under load a few
+    would never get in. Here a process that waits for `writer` holds `next`, so that whoever writes now
+    cannot come before it again.
+    """
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
+        self._threads = threading.Lock()
+        self._files: tuple[BinaryIO, BinaryIO] | None = None
+
+    @contextmanager
+    def taken(self, seconds: float) -> Iterator[None]:
+        until = time.monotonic() + seconds
+        if not self._threads.acquire(timeout=max(0, seconds)):
+            raise TimeoutError
+        try:
+            following, writing = self._opened()
+            with _locked(following, until):
+                _lock(writing, until)
+            try:
+                yield
+            finally:
+                fcntl.flock(writing, fcntl.LOCK_UN)
+        finally:
+            self._threads.release()
+
+    def close(self) -> None:
+        for file in self._files or ():
+            file.close()
+        self._files = None
+
+    def _opened(self) -> tuple[BinaryIO, BinaryIO]:
+        # In each process by itself: what is locked through a file opened before a fork, all hold.
+        if self._files is None:
+            path = self._database
+            self._files = (
+                path.with_name(f"{path.name}-next").open("ab"),
+                path.with_name(f"{path.name}-writer").open("ab"),
+            )
+        return self._files
+
+
+@contextmanager
+def _locked(file: BinaryIO, until: float) -> Iterator[None]:
+    _lock(file, until)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _lock(file: BinaryIO, until: float) -> None:
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise TimeoutError from None
+            time.sleep(_LOOK_SECONDS)
+        else:
+            return

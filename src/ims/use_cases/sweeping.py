@@ -1,0 +1,36 @@
+"""The story of what is done again and again, without a call: every instance may, and one does."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from ims.use_cases.deployment import Deployment
+from ims.use_cases.image_data import give_up_dead_uploads
+from ims.use_cases.images import purge_images
+
+SWEEP: Final = "sweep"
+_LEASE: Final = timedelta(minutes=1)
+"""After how long another instance takes over from one that is silent; nothing breaks if both sweep."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swept:
+    """What a sweep did."""
+
+    dead_uploads: int
+    purged_images: int
+
+
+def sweep(deployment: Deployment, holder: str) -> Swept | None:
+    """Give up dead uploads and purge deleted images; None while another instance is at it."""
+    now = deployment.now()
+    with deployment.database.transaction() as tx:
+        if not tx.duties.claim(SWEEP, holder, now=now, until=now + _LEASE):
+            return None
+    try:
+        return Swept(
+            dead_uploads=give_up_dead_uploads(deployment), purged_images=purge_images(deployment)
+        )
+    finally:
+        with deployment.database.transaction() as tx:
+            tx.duties.release(SWEEP, holder)
