@@ -7,7 +7,8 @@ from ims.settings import Settings, SettingsError
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("postgresql://localhost/ims", "SQLite, not in postgresql"),
+        ("mysql://localhost/ims", "SQLite or PostgreSQL, not in mysql"),
+        ("postgresql://127.0.0.1:1/ims", "cannot be reached"),
         ("nonsense", "not understood"),
         ("sqlite:////no/such/folder/catalogue", "cannot be reached"),
     ],

@@ -96,14 +96,12 @@ class Service:
             raise SettingsError(str(error)) from error
         self._stack.callback(blobs.close)
         try:
-            database = Database(
-                settings.catalogue_url, patience_seconds=settings.database_patience_seconds
-            )
+            database = _database(settings)
+            self._stack.callback(database.close)
             database.prepare()
-        except (UnusableDatabase, Rejection) as error:
+        except (UnusableDatabase, Rejection, SettingsError) as error:
             self._stack.close()
             raise SettingsError(str(error)) from error
-        self._stack.callback(database.close)
         return Deployment(
             region=region,
             database=database,
@@ -192,6 +190,28 @@ _OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 )
+
+
+def migrate(settings: Settings) -> tuple[str, ...]:
+    """Bring the catalogue's tables up to date; return the revisions that were applied.
+
+    Raises SettingsError when no catalogue can be kept there.
+    """
+    with ExitStack() as stack:
+        database = _database(settings)
+        stack.callback(database.close)
+        try:
+            return database.migrate()
+        except (UnusableDatabase, Rejection) as error:
+            raise SettingsError(str(error)) from error
+
+
+def _database(settings: Settings) -> Database:
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True)
+        return Database(settings.catalogue_url, patience_seconds=settings.database_patience_seconds)
+    except (OSError, UnusableDatabase) as error:
+        raise SettingsError(str(error)) from error
 
 
 def run(settings: Settings) -> int:

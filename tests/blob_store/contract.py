@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from ims.blob_store.interface import KeyInUse
+from ims.blob_store.interface import BlobDeleted, KeyInUse
 from ims.domain.image import BlobKey
 from ims.domain.rejection import Category, Reason, Rejection
 
@@ -308,7 +308,7 @@ class BlobStoreContract:
 
         blobs.delete(BlobKey("late"))
 
-        with pytest.raises(Rejection):
+        with pytest.raises(BlobDeleted):
             writer.commit()
         assert list(blobs.keys()) == [KEY]
         assert content(blobs, KEY) == BYTES

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -34,8 +35,9 @@ def tenant_of():
 
 
 def test_an_upload_killed_half_way_leaves_nothing_and_succeeds_at_the_next_try(tmp_path, tenant_of):
-    data = tmp_path / "data"
-    with Server(data) as server:
+    data, impatient = tmp_path / "data", tmp_path / "impatient.toml"
+    impatient.write_text("upload_lease_seconds = 1\nsweep_seconds = 0.2\n")
+    with Server(data, "--config", str(impatient)) as server:
         tenant = tenant_of(server)
         kept = tenant.active("kept")
         image = tenant.create("cut")
@@ -63,11 +65,10 @@ def test_an_upload_killed_half_way_leaves_nothing_and_succeeds_at_the_next_try(t
 
     assert len(blob_files(data)) == 2  # what was kept, and half a file
 
-    with Server(data) as server:
+    with Server(data, "--config", str(impatient)) as server:
         tenant = tenant_of(server)
 
-        assert state(tenant, image.id) == "QUEUED"
-        assert len(blob_files(data)) == 1
+        wait_until(lambda: state(tenant, image.id) == "QUEUED" and len(blob_files(data)) == 1)
         assert tenant.download(kept.id)
         again = tenant.upload(image.id, CHUNK * CHUNKS).image
         assert again.State.Name(again.state) == "ACTIVE"
@@ -133,11 +134,17 @@ def state(tenant: Tenant, image_id: str) -> str:
 
 
 def wait_until_written(data: Path, *, at_least: int) -> None:
+    folder = data / "blobs" / "unfinished"
+    wait_until(
+        lambda: any(path.is_file() and path.stat().st_size >= at_least for path in folder.iterdir())
+    )
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
     waiting = threading.Event()
-    for _ in range(500):
-        unfinished = [path for path in (data / "blobs" / "unfinished").iterdir() if path.is_file()]
-        if any(path.stat().st_size >= at_least for path in unfinished):
+    for _ in range(1000):
+        if is_so():
             return
         waiting.wait(0.01)
-    message = "no bytes reached the folder"
+    message = "it never came to be so"
     raise AssertionError(message)

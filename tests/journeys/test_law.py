@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from threading import Barrier
 from typing import Any
 
@@ -13,11 +12,12 @@ from builders import ELSEWHERE, HOME, a_full_ecs_image
 from calling import Tenant, declined, request_class, upload_messages
 from conftest import As, Clock, MakeService
 from ims.bootstrap import Service
-from ims.domain.image import DiskState, ImageId, ImageState, KeyId
-from ims.domain.tenant import NOBODY, TenantId
+from ims.domain.image import KeyId
+from ims.domain.tenant import TenantId
 from ims.providers.keys import add_key
 from ims.rules.changes import UPDATABLE_FIELDS
 from ims.settings import Settings
+from ims.use_cases.image_data import give_up_dead_uploads
 from ims.use_cases.images import purge_images
 from ims.v1 import image_pb2, share_pb2
 from ims.v1.error_reason_pb2 import ErrorReason
@@ -112,14 +112,10 @@ def reason_of(tenant: Tenant, rpc: str, **fields: Any) -> str:
     return tenant.answer(rpc, request_class(rpc)(**fields)).reason
 
 
-def give_up_uploads(service: Service, image_id: str) -> None:
-    """Take an image's disks from whoever is filling them, as another process would that starts anew."""
-    with service.deployment.database.transaction() as tx:
-        image = tx.images.lock(ImageId(image_id), NOBODY).image
-        disks = tuple(replace(disk, state=DiskState.EMPTY, upload_id="") for disk in image.disks)
-        tx.images.save(
-            replace(image, disks=disks, state=ImageState.QUEUED), now=service.deployment.now()
-        )
+def give_up_uploads(service: Service, clock: Clock) -> None:
+    """Take every disk from whoever is filling it, as when nothing is heard of them any more."""
+    clock.advance(seconds=service.settings.upload_lease_seconds)
+    assert give_up_dead_uploads(service.deployment) == 1
 
 
 def a_whole_server(as_: As, name: str, *, backup: str = "backup-1", **source: Any) -> image_pb2.Image:
@@ -786,7 +782,7 @@ class TestLaw5Images:
         assert owner.download(image.id) == CONTENT
 
     def test_5_4_an_upload_that_was_given_up_meanwhile_changes_nothing(
-        self, owner: Tenant, service: Service, files_of: Any
+        self, owner: Tenant, service: Service, files_of: Any, clock: Clock
     ):
         image = owner.create("debian-12")
 
@@ -795,7 +791,7 @@ class TestLaw5Images:
             yield start
             while state_of(owner.GetImage(image_id=image.id).image) != "SAVING":
                 pass  # it has not been reserved yet
-            give_up_uploads(service, image.id)
+            give_up_uploads(service, clock)
             yield chunk
 
         refused = owner.answer("UploadImageData", messages())

@@ -2,12 +2,14 @@
 
 import base64
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 import grpc
+import psycopg
 import pytest
 import structlog
 from google.rpc.error_details_pb2 import (
@@ -24,7 +26,7 @@ from calling import METHODS, REQUEST_ID, Declined, Tenant, declined
 from conftest import As, MakeService
 from ims.bootstrap import Service
 from ims.domain.rejection import Category
-from ims.repository import database
+from ims.repository import sqlite
 from ims.repository.database import Database
 from ims.servicers.errors import CODES, INTERNAL
 from ims.use_cases import image_data
@@ -102,7 +104,7 @@ def _lost_blob(world: World) -> None:
 
 
 def _no_catalogue(world: World) -> None:
-    world.monkeypatch.setattr(Database, "_reading", _cannot_connect)
+    world.monkeypatch.setattr(Database, "_link", _cannot_connect)
     world.owner.ListImages()
 
 
@@ -244,7 +246,7 @@ def _name(code: int) -> str:
 
 
 def test_retry_info_says_when_to_come_back(service: Service, as_: As, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Database, "_reading", _cannot_connect)
+    monkeypatch.setattr(Database, "_link", _cannot_connect)
     with declined() as seen:
         as_(OWNER).ListImages()
 
@@ -483,8 +485,7 @@ def _break_at_a_chunk(enforce: Callable[..., None]) -> Callable[..., None]:
 def test_an_unreachable_catalogue_is_told_as_such_by_every_rpc(
     rpc: str, service: Service, as_: As, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(Database, "_reading", _cannot_connect)
-    monkeypatch.setattr(service.deployment.database, "_engine", _AwayEngine())
+    monkeypatch.setattr(Database, "_link", _cannot_connect)
     seen = as_(OWNER).answer(rpc, request_about(rpc, A_NEVER_GIVEN_ID))
 
     assert (seen.code, seen.reason) == ("UNAVAILABLE", "CATALOGUE_UNAVAILABLE")
@@ -492,28 +493,35 @@ def test_an_unreachable_catalogue_is_told_as_such_by_every_rpc(
     monkeypatch.undo()
 
 
-class _AwayEngine:
-    begin = connect = staticmethod(_cannot_connect)
-
-
 def test_while_another_program_locks_the_catalogue_reads_are_served_and_writes_told_to_wait(
     make_service: MakeService, as_: As, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(database, "SQLITE_BUSY_TIMEOUT_SECONDS", 0)
-    service = make_service()
+    monkeypatch.setattr(sqlite, "_BUSY_TIMEOUT_MILLISECONDS", 0)
+    service = make_service(database_patience_seconds=3)
     owner = as_(OWNER, of=service)
     image_id = an_image_that_is(PRIVATE, service.deployment)
-    locker = sqlite3.connect(service.settings.data / "catalogue.sqlite3", isolation_level=None)
-    try:
-        locker.execute("BEGIN IMMEDIATE")
+    with _locked(service.settings.database_url, image_id):
         locked = owner.answer("DeleteImage", request_about("DeleteImage", image_id))
         read = owner.answer("GetImage", request_about("GetImage", image_id))
-    finally:
-        locker.close()
 
     assert (locked.code, locked.reason) == ("UNAVAILABLE", "CATALOGUE_UNAVAILABLE")
     assert read.code == "OK"
     assert owner.answer("DeleteImage", request_about("DeleteImage", image_id)).code == "OK"
+
+
+@contextmanager
+def _locked(url: str, image_id: str) -> Iterator[None]:
+    """Keep an image, or in SQLite everything, from whoever writes."""
+    if url.startswith("sqlite"):
+        connection: Any = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+        connection.execute("BEGIN IMMEDIATE")
+    else:
+        connection = psycopg.connect(url)
+        connection.execute("SELECT id FROM images WHERE id = %s FOR UPDATE", (image_id,))
+    try:
+        yield
+    finally:
+        connection.close()
 
 
 # --- Every call has an id ---------------------------------------------------------------------

@@ -171,7 +171,7 @@ def test_an_upload_that_was_taken_for_dead_is_superseded_and_leaves_nothing(depl
             chunks=chunks(),
         )
 
-    assert late.value.reason in {"UPLOAD_SUPERSEDED", "STORAGE_UNAVAILABLE"}
+    assert late.value.reason == "UPLOAD_SUPERSEDED"
     assert state(deployment, image_id) == (ImageState.ACTIVE, DiskState.STORED)
     assert blobs(deployment) == 1
     assert pending(deployment, clock) == ()

@@ -20,6 +20,7 @@ from io import FileIO
 from pathlib import Path
 
 from ims.blob_store.interface import (
+    BlobDeleted,
     BlobWriter,
     KeyInUse,
     data_damaged,
@@ -121,6 +122,8 @@ class FilesystemBlobStore:
             committed.hardlink_to(unfinished)
         except FileExistsError as error:
             raise KeyInUse("The key holds a blob already.") from error
+        except FileNotFoundError as error:
+            raise BlobDeleted("The blob was deleted while it was being written.") from error
         try:
             _sync_folder(shard)
         except BaseException:

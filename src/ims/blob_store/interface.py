@@ -31,7 +31,8 @@ class BlobWriter(Protocol):
     def commit(self) -> None:
         """Make the blob durable and visible, both before it returns.
 
-        Raises Rejection STORAGE_FULL like `write`, and KeyInUse rather than overwrite a blob.
+        Raises Rejection STORAGE_FULL like `write`, KeyInUse rather than overwrite a blob, and
+        BlobDeleted when it was deleted meanwhile.
         """
 
     def discard(self) -> None:
@@ -66,7 +67,7 @@ class BlobStore(Protocol):
     def delete(self, key: BlobKey) -> None:
         """Remove a blob, committed or still being written; one that is not there is no error.
 
-        A writer that is still at work fails when it comes to commit. After a crash the blob may be back.
+        A writer that is still at work is told when it commits. After a crash the blob may be back.
         """
 
     def keys(self) -> Iterator[BlobKey]:
@@ -75,6 +76,10 @@ class BlobStore(Protocol):
 
 class KeyInUse(Exception):
     """A key was given twice. Keys are made once, so this is a bug and no Rejection."""
+
+
+class BlobDeleted(Exception):
+    """A blob was deleted while it was being written: somebody took its writer for dead."""
 
 
 def storage_full() -> Rejection:

@@ -262,7 +262,9 @@ def _is_unavailable(error: DBAPIError) -> bool:
     if isinstance(error, InterfaceError):
         return True
     if isinstance(error, OperationalError):
-        return _sqlstate(error) not in _RETRYABLE
+        # SQLite's driver calls a mistake in SQL operational too.
+        mistaken = getattr(error.orig, "sqlite_errorname", "") == "SQLITE_ERROR"
+        return not mistaken and _sqlstate(error) not in _RETRYABLE
     return _sqlstate(error) == _READ_ONLY
 
 

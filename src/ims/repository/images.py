@@ -100,6 +100,8 @@ class ImageRepository:
 
     def name_taken(self, owner: TenantId, name: str, *, besides: ImageId | None = None) -> bool:
         """Whether a live image of the tenant, other than `besides`, has the name."""
+        if "\0" in name:
+            return False  # nothing is called so, and PostgreSQL cannot even be asked
         query = sa.select(images.c.id).where(images.c.owner == owner, images.c.live_name == name)
         return self._connection.execute(query).scalar() not in {None, besides}
 

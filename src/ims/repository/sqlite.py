@@ -52,10 +52,11 @@ class SqliteBackend:
 
 def _prepare(connection: sqlite3.Connection, _record: object) -> None:
     for pragma in (
+        # First, since the next one has to wait as well when several open a new file at once.
+        f"busy_timeout = {_BUSY_TIMEOUT_MILLISECONDS}",
         "journal_mode = WAL",
         "synchronous = FULL",  # what was acknowledged survives a power cut
         "foreign_keys = ON",
-        f"busy_timeout = {_BUSY_TIMEOUT_MILLISECONDS}",
     ):
         connection.execute(f"PRAGMA {pragma}")
 

@@ -99,7 +99,9 @@ class RequestReading:
         """Return a text that is empty or matches a pattern."""
         if value and not pattern.fullmatch(value):
             self.problem(path, f"it is not {what}.")
-        return value
+        # What is looked up before the request is judged as a whole finds nothing under such a text:
+        # PostgreSQL cannot even be asked for one with a NUL.
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
     def tenant_id(self, path: str, value: str) -> TenantId | None:
         """Return a tenant's id; None where it is not said."""

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from ims.blob_store.interface import BlobStore, BlobWriter
+from ims.blob_store.interface import BlobDeleted, BlobStore, BlobWriter
 from ims.blob_store.sealed import SealedBlobs
 from ims.disk_files.inspection import Inspection
 from ims.domain.caller import Caller
@@ -117,6 +117,8 @@ def _store(
         # Visible before the record says so: a crash in between leaves a pending blob, which is removed,
         # and never a record whose bytes are missing.
         writer.commit()
+    except BlobDeleted as error:
+        raise _superseded(reserved.disk) from error
     finally:
         writer.discard()
     return replace(filled, blob_key=blob_key, wrapped_data_key=wrapped_data_key)
@@ -164,19 +166,23 @@ def _finish(
 ) -> View:
     view = tx.images.lock(image_id, caller.tenant_id, governing=True)
     if view is None or view.image.disks[stored.index].upload_id != stored.upload_id:
-        raise reject(
-            Category.CONFLICT,
-            Reason.UPLOAD_SUPERSEDED,
-            "The upload was given up meanwhile and its bytes are gone; upload again.",
-            subject="disk_index",
-            diskIndex=stored.index,
-        )
+        raise _superseded(stored)
     image = _with_disk(view.image, replace(stored, upload_id=""))
     image = replace(image, state=state_of_filling(image.disks))
     if stored.index == 0 and image.min_disk_gib == 0:
         image = replace(image, min_disk_gib=whole_gib(stored.capacity_bytes))
     tx.pending_blobs.remove(stored.blob_key)
     return replace(view, image=tx.images.save(image, now=deployment.now()))
+
+
+def _superseded(disk: Disk) -> Rejection:
+    return reject(
+        Category.CONFLICT,
+        Reason.UPLOAD_SUPERSEDED,
+        "The upload was given up meanwhile and its bytes are gone; upload again.",
+        subject="disk_index",
+        diskIndex=disk.index,
+    )
 
 
 def _give_up_now_or_later(deployment: Deployment, image_id: ImageId, blob_key: BlobKey) -> None:
