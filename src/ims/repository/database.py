@@ -7,7 +7,13 @@ from contextlib import contextmanager
 from typing import Final, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+)
 
 from ims.domain.rejection import Category, Reason, Rejection, reject
 from ims.repository.backend import Backend, UnusableDatabase
@@ -31,6 +37,7 @@ _READ_ONLY: Final = "25006"
 _MARGIN: Final = 0.2
 _MOST_MARGIN_SECONDS: Final = 0.2
 """How much of a call's time is left for telling the caller that the catalogue took too long."""
+_GRACE_SECONDS: Final = 0.1
 _PROBE_SECONDS: Final = 1.0
 
 
@@ -172,7 +179,8 @@ class Database:
         if self._away and not probing:
             raise _unavailable()
         try:
-            seconds = self._seconds()
+            # A little later than the database's own timeout, which leaves a connection that can be used.
+            seconds = self._seconds() + _GRACE_SECONDS
             link = self._link()
             with _WATCHDOG.watching(seconds, lambda: self._backend.cut(link.connection)):
                 yield link
@@ -193,7 +201,7 @@ class Database:
     def _roll_back(self, link: "_Link") -> None:
         try:
             link.connection.exec_driver_sql("ROLLBACK")
-        except DBAPIError:
+        except SQLAlchemyError:
             # It is gone, and its transaction with it; or it goes now.
             self._forget()
 
