@@ -18,7 +18,7 @@ import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from ims.blob_store.filesystem import FilesystemBlobStore, StoreInUse
+from ims.blob_store.filesystem import FilesystemBlobStore
 from ims.domain.limits import Limits
 from ims.domain.rejection import Rejection
 from ims.domain.tenant import Region, TenantId
@@ -92,9 +92,8 @@ class Service:
         try:
             settings.data.mkdir(parents=True, exist_ok=True)
             blobs = FilesystemBlobStore(settings.blob_folder)
-        except (OSError, StoreInUse) as error:
+        except OSError as error:
             raise SettingsError(str(error)) from error
-        self._stack.callback(blobs.close)
         try:
             database = _database(settings)
             self._stack.callback(database.close)

@@ -9,6 +9,4 @@ from ims.blob_store.filesystem import FilesystemBlobStore  # noqa: E402  # after
 
 @pytest.fixture
 def store(tmp_path):
-    store = FilesystemBlobStore(tmp_path / "store")
-    yield store
-    store.close()
+    return FilesystemBlobStore(tmp_path / "store")

@@ -23,7 +23,8 @@ from blob_store.contract import (
 )
 from conftest import cannot_run
 from ims.blob_store import filesystem
-from ims.blob_store.filesystem import FilesystemBlobStore, StoreInUse
+from ims.blob_store.filesystem import FilesystemBlobStore
+from ims.blob_store.interface import KeyInUse
 from ims.domain.rejection import Category, Reason, Rejection
 
 
@@ -69,16 +70,16 @@ class TestLayout:
     def test_a_blob_is_one_file_in_the_folder_of_its_first_two_characters(self, blobs, root):
         commit(blobs, KEY, BYTES)
 
-        assert files(root) == {"lock", f"blobs/k1/{KEY}"}
+        assert files(root) == {f"blobs/k1/{KEY}"}
         assert (root / "blobs" / "k1" / KEY).read_bytes() == BYTES
 
     def test_an_unfinished_blob_is_one_file_in_unfinished(self, blobs, root):
         writer = blobs.open_writer(KEY)
 
-        assert files(root) == {"lock", f"unfinished/{KEY}"}
+        assert files(root) == {f"unfinished/{KEY}"}
 
         writer.discard()
-        assert files(root) == {"lock"}
+        assert files(root) == set()
 
     def test_only_the_service_may_look_inside(self, blobs, root):
         commit(blobs, KEY, BYTES)
@@ -135,7 +136,7 @@ class TestKeys:
         ):
             with pytest.raises(ValueError, match="A blob's key is"):
                 use(key)
-        assert files(root) == {"lock"}
+        assert files(root) == set()
 
     @pytest.mark.parametrize("key", ["ab", "0-", "a" * 128, "6f9619ff-8b86-d011-b42d-00c04fc964ff"])
     def test_letters_digits_and_dashes_are_a_key(self, blobs, key):
@@ -150,11 +151,9 @@ class TestKeys:
         try:
             commit(store, key, b"x")
         except ValueError:
-            assert files(root) == {"store/lock"}
+            assert files(root) == set()
         else:
-            assert files(root) == {"store/lock", f"store/blobs/{key[:2]}/{key}"}
-        finally:
-            store.close()
+            assert files(root) == {f"store/blobs/{key[:2]}/{key}"}
 
 
 class TestDurability:
@@ -197,12 +196,11 @@ class TestDurability:
             store = FilesystemBlobStore(root)
             steps.clear()
             commit(store, key, BYTES)
-            store.close()
 
             assert steps == [f"fsync unfinished/{key}", "fsync blobs", "visible", "fsync blobs/k1"]
 
     def test_the_folders_of_a_new_store_are_durable_once_it_is_open(self, tmp_path, root, steps):
-        FilesystemBlobStore(tmp_path / "new" / "store").close()
+        FilesystemBlobStore(tmp_path / "new" / "store")
 
         assert steps == ["fsync ..", "fsync ../new", "fsync ../new/store"]
 
@@ -230,7 +228,7 @@ class TestDurability:
 
         assert declined.value.reason is Reason.STORAGE_UNAVAILABLE
 
-        assert files(root) == {"lock", "blobs/k1/k1-other"}
+        assert files(root) == {"blobs/k1/k1-other"}
 
 
 class TestWriteBack:
@@ -271,7 +269,7 @@ class TestFullDisk:
 
         assert_full(rejected.value)
         assert rejected.value.__cause__.errno == errno.EFBIG
-        assert files(root) == {"lock"}
+        assert files(root) == set()
 
     def test_a_file_that_just_fits_is_stored(self, blobs, small_files_only):
         commit(blobs, KEY, BYTES[:CHUNK])
@@ -308,7 +306,7 @@ class TestFullDisk:
             [*command, tmp_path], check=True, capture_output=True, text=True, timeout=60
         )
 
-        assert done.stdout.splitlines() == [f"STORAGE_FULL OSError {errno.ENOSPC}", "True 1"]
+        assert done.stdout.splitlines() == [f"STORAGE_FULL OSError {errno.ENOSPC}", "True 0"]
 
     @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
     @pytest.mark.parametrize("call", ["fsync", "link", "mkdir"])
@@ -326,7 +324,7 @@ class TestFullDisk:
             writer.commit()
 
         assert_full(rejected.value)
-        assert files(root) == {"lock"}
+        assert files(root) == set()
 
     def test_room_that_runs_out_at_the_beginning_is_storage_full(self, blobs, root, monkeypatch):
         def failing(*_arguments, **_options):
@@ -350,7 +348,7 @@ class TestFullDisk:
             writer.commit()
 
         assert declined.value.reason is Reason.STORAGE_UNAVAILABLE
-        assert files(root) == {"lock"}
+        assert files(root) == set()
 
     def test_a_writer_that_was_refused_has_ended(self, blobs, small_files_only):
         writer = blobs.open_writer(KEY)
@@ -448,39 +446,35 @@ class TestReaders:
         assert open_files() == before
 
 
-class TestOneStoreAFolder:
-    def test_a_second_store_on_the_folder_is_refused_and_told_where(self, store, root):
-        with pytest.raises(StoreInUse, match=str(root)):
-            FilesystemBlobStore(root)
+class TestManyStoresAFolder:
+    def test_each_sees_at_once_what_the_others_hold(self, store, root):
+        other = FilesystemBlobStore(root)
 
-    def test_a_second_process_is_refused(self, store, root):
-        said = in_another_process(
-            """
-            import sys
-            from pathlib import Path
-            from ims.blob_store.filesystem import FilesystemBlobStore, StoreInUse
-            try:
-                FilesystemBlobStore(Path(sys.argv[1]))
-            except StoreInUse as error:
-                print(error)
-            """,
-            root,
-        )
+        commit(other, KEY, BYTES)
 
-        assert said.strip() == f"The blob store in {root} is in use by another process."
+        assert content(store, KEY) == BYTES
+        assert list(store.keys()) == [KEY]
+        store.delete(KEY)
+        with pytest.raises(Rejection) as rejected:
+            content(other, KEY)
+        assert_damaged(rejected.value)
 
-    def test_a_closed_store_may_be_opened_again_with_what_is_in_it(self, root):
-        first = FilesystemBlobStore(root)
-        commit(first, KEY, BYTES)
-        first.close()
-        first.close()
+    def test_a_key_that_one_writes_is_refused_to_the_others(self, store, root):
+        other = FilesystemBlobStore(root)
+        writer = store.open_writer(KEY)
 
-        second = FilesystemBlobStore(root)
+        with pytest.raises(KeyInUse):
+            other.open_writer(KEY)
+        writer.write(BYTES)
+        writer.commit()
+        late = other.open_writer(KEY)
+        late.write(b"other bytes")
+        with pytest.raises(KeyInUse):
+            late.commit()
 
-        assert content(second, KEY) == BYTES
-        second.close()
+        assert content(other, KEY) == BYTES
 
-    def test_a_process_that_dies_leaves_the_folder_to_the_next(self, root):
+    def test_what_a_dead_process_left_unfinished_can_be_discarded(self, root):
         in_another_process(
             """
             import os, sys
@@ -494,36 +488,6 @@ class TestOneStoreAFolder:
             root,
         )
 
-        store = FilesystemBlobStore(root)
+        FilesystemBlobStore(root).delete("half")
 
-        store.delete("half")
-        assert not list((root / "unfinished").iterdir())
-        store.close()
-
-    def test_forked_workers_keep_the_folder_until_the_last_has_ended(self, root):
-        said = in_another_process(
-            """
-            import os, sys
-            from pathlib import Path
-            from ims.blob_store.filesystem import FilesystemBlobStore, StoreInUse
-            root = Path(sys.argv[1])
-            store = FilesystemBlobStore(root)
-            end_worker, worker_waits = os.pipe()[::-1]
-            if not (worker := os.fork()):
-                os.close(end_worker)
-                os.read(worker_waits, 1)
-                os._exit(0)
-            store.close()
-            try:
-                FilesystemBlobStore(root)
-            except StoreInUse:
-                print("in use")
-            os.close(end_worker)
-            os.waitpid(worker, 0)
-            FilesystemBlobStore(root)
-            print("free")
-            """,
-            root,
-        )
-
-        assert said.split("\n") == ["in use", "free", ""]
+        assert not files(root)

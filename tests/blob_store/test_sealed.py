@@ -51,7 +51,6 @@ def committed(tmp_path_factory):
     commit(blobs, KEY, BYTES)
     with (root / "blobs" / KEY[:2] / KEY).open("r+b", buffering=0) as file:
         yield blobs, file.fileno()
-    store.close()
 
 
 def sealed_by_the_book(plaintext, *, key, data_key, salt):

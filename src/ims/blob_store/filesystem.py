@@ -1,15 +1,15 @@
 """Blobs as files in one folder.
 
-    lock            locked for as long as the store is open
     unfinished/KEY  a blob that is being written
     blobs/KE/KEY    a committed blob, in a folder named after the key's first two characters
 
 A blob is committed by a second link to its file and not by renaming it: a link never replaces
 what is there. A crash right after leaves a spare link in `unfinished`, which goes with the blob.
+
+Any number of processes and machines may have the folder open: no two of them write the same key.
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -41,35 +41,17 @@ _WRITE_BACK_BYTES = 32 * 1024**2
 _LOST = {errno.ENOENT, errno.EIO, errno.ESTALE, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)}
 
 
-class StoreInUse(Exception):
-    """Another store is open on the folder; the message names it, for the operator."""
-
-
 class FilesystemBlobStore:
-    """A BlobStore in a folder, which it makes when there is none.
-
-    At most one store is open on a folder. Processes forked from the one that opened it share it;
-    the folder is free again once all of them have closed it or ended.
-    """
+    """A BlobStore in a folder, which it makes when there is none."""
 
     def __init__(self, root: Path) -> None:
-        """Open the store. Raises StoreInUse while another is open on the folder."""
         self._blobs = root / "blobs"
         self._unfinished = root / "unfinished"
         self._durable_shards: set[Path] = set()
         _make_durable_folder(root)
-        self._lock = _lock(root)
-        try:
-            self._blobs.mkdir(mode=0o700, exist_ok=True)
-            self._unfinished.mkdir(mode=0o700, exist_ok=True)
-            _sync_folder(root)
-        except BaseException:
-            self._lock.close()
-            raise
-
-    def close(self) -> None:
-        """Leave the folder to others; only once every writer has ended."""
-        self._lock.close()
+        self._blobs.mkdir(mode=0o700, exist_ok=True)
+        self._unfinished.mkdir(mode=0o700, exist_ok=True)
+        _sync_folder(root)
 
     def open_writer(self, key: BlobKey, *, hashed: bool = True) -> BlobWriter:
         committed, unfinished = self._path(key), self._unfinished / key
@@ -244,17 +226,6 @@ def _loss_is_a_rejection() -> Iterator[None]:
         yield
     except OSError as error:
         raise (data_damaged() if error.errno in _LOST else storage_unavailable()) from error
-
-
-def _lock(root: Path) -> FileIO:
-    """Lock the folder until the file returned is closed, here and in every forked process."""
-    file = FileIO(root / "lock", "ab", opener=_open_private)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise StoreInUse(f"The blob store in {root} is in use by another process.") from error
-    return file
 
 
 def _open_private(path: str, flags: int) -> int:
