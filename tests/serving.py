@@ -1,11 +1,14 @@
 """Runs `ims serve` as a process of its own, to be measured, killed and started again."""
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import Self
 
@@ -15,16 +18,21 @@ START_SECONDS = 30
 class Server:
     """An `ims serve` on a free port of this machine, with its things in a folder."""
 
-    def __init__(self, data: Path, *flags: str) -> None:
+    def __init__(self, data: Path, *flags: str, **variables: str) -> None:
+        self.data = data
         self._command = [
             str(Path(sys.executable).parent / "ims"),
             *("serve", "--listen", "127.0.0.1:0", "--data", str(data)),
             *flags,
         ]
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop
+        self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - closed in stop
         environment = {name: value for name, value in os.environ.items() if not name.startswith("IMS_")}
         self._process = subprocess.Popen(
-            self._command, stdout=subprocess.PIPE, stderr=self._log, text=True, env=environment
+            self._command,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env=environment | variables,
         )
         self.greeting = ""
         self.target = self._wait_for_target()
@@ -44,7 +52,14 @@ class Server:
 
     @property
     def pid(self) -> int:
+        """The supervisor's."""
         return self._process.pid
+
+    @property
+    def workers(self) -> list[int]:
+        """The pids of the workers that there are now."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
 
     def log(self) -> str:
         """Return what the server has logged, up to now or, without a greeting, to its end."""
@@ -53,24 +68,31 @@ class Server:
         self._log.seek(0)
         return self._log.read().decode()
 
+    def log_lines(self) -> list[dict[str, object]]:
+        """Return what the server has logged up to now, line by line."""
+        lines = self.log().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
     def memory_mib(self) -> float:
-        """Return the memory that the server has resident now."""
+        """Return the memory that the largest worker has resident now."""
         return self._memory("VmRSS")
 
     def peak_memory_mib(self) -> float:
-        """Return the most memory that the server has ever had resident."""
+        """Return the most memory that a worker has ever had resident."""
         return self._memory("VmHWM")
 
     def _memory(self, name: str) -> float:
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        found = re.search(rf"{name}:\s+(\d+) kB", status)
-        assert found is not None
-        return int(found[1]) / 1024
+        return max(_memory_mib(pid, name) for pid in self.workers)
 
     def kill(self) -> None:
-        """End the server as a power cut would: no handler of its runs."""
-        self._process.kill()
+        """End the server as a power cut would: no handler of any process of its runs."""
+        workers = self.workers
+        self._process.kill()  # first, or it would replace the others
+        for pid in workers:
+            os.kill(pid, signal.SIGKILL)
         self._process.wait()
+        for pid in workers:
+            wait_until_gone(pid)
 
     def stop(self) -> int:
         """Ask the server to end; return its exit code."""
@@ -87,3 +109,26 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def wait_until_gone(pid: int, seconds: float = START_SECONDS) -> None:
+    """Wait for the end of a process that may be no child of ours."""
+    waiting = threading.Event()
+    until = time.monotonic() + seconds
+    while is_running(pid):
+        assert time.monotonic() < until, f"process {pid} goes on"
+        waiting.wait(0.01)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def _memory_mib(pid: int, name: str) -> float:
+    found = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1024

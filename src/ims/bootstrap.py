@@ -1,17 +1,12 @@
 """The one place where objects are made and joined: read it from top to bottom."""
 
 import ipaddress
-import logging
-import signal
-import sys
 import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
-from types import FrameType
 from typing import Final
 
 import grpc
@@ -60,17 +55,29 @@ SERVICES: Final = tuple(
 _log = structlog.get_logger("ims")
 
 
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
 class Service:
     """A running service: serves from `start` to `stop`."""
 
     def __init__(
-        self, settings: Settings, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        settings: Settings,
+        *,
+        now: Callable[[], datetime] = _utc_now,
+        shares_port: bool = False,
     ) -> None:
-        _refuse_strangers(settings)
+        """Make all that a service needs. Raises SettingsError when it cannot be as it is set up.
+
+        One that shares its port is one of several workers, under a supervisor that holds the port.
+        """
+        refuse_strangers(settings)
         self.settings = settings
-        self._now = now
+        self._shares_port = shares_port
         self._stack = ExitStack()
-        self.deployment = self._deployment()
+        self.deployment = _make_deployment(settings, now=now, closing=self._stack)
         self._health = health.HealthServicer()
         self._server = self._make_server()
         self._id = str(uuid.uuid4())
@@ -86,46 +93,13 @@ class Service:
         ]
         self.port = self._bind()
 
-    def _deployment(self) -> Deployment:
-        settings = self.settings
-        region = Region(settings.region)
-        try:
-            settings.data.mkdir(parents=True, exist_ok=True)
-            blobs = FilesystemBlobStore(settings.blob_folder)
-        except OSError as error:
-            raise SettingsError(str(error)) from error
-        try:
-            database = _database(settings)
-            self._stack.callback(database.close)
-            database.prepare()
-        except (UnusableDatabase, Rejection, SettingsError) as error:
-            self._stack.close()
-            raise SettingsError(str(error)) from error
-        return Deployment(
-            region=region,
-            database=database,
-            blobs=blobs,
-            keys=LocalKeyFile(settings.keys),
-            tenants=TenantDirectory(
-                home=region,
-                closed=settings.tenant_directory == "closed",
-                regions={TenantId(name): Region(home) for name, home in settings.tenants.items()},
-            ),
-            backups=_backups(settings),
-            transfers=Transfers(settings.max_transfers),
-            limits=_limits(settings),
-            grace_period=timedelta(seconds=settings.grace_period_seconds),
-            upload_lease=timedelta(seconds=settings.upload_lease_seconds),
-            chunk_bytes=settings.chunk_bytes,
-            now=self._now,
-        )
-
     def _make_server(self) -> grpc.Server:
         identity = DevelopmentIdentity(home=self.deployment.region)
         server = grpc.server(
             ThreadPoolExecutor(self.settings.threads, thread_name_prefix="call"),
             interceptors=[OutermostInterceptor(identity)],
-            options=_OPTIONS,
+            # On by default in the library: any program of the same user could share the port unnoticed.
+            options=(*_OPTIONS, ("grpc.so_reuseport", int(self._shares_port))),
         )
         image_service_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(self.deployment), server)
         sharing_service_pb2_grpc.add_SharingServiceServicer_to_server(
@@ -183,12 +157,17 @@ class Service:
 # What is larger than the library's usual 4 MiB is a chunk of 4 MiB and its frame.
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", 4 * 1024**2 + 64 * 1024),
-    # Off, or a second server would silently share the port with this one.
-    ("grpc.so_reuseport", 0),
     # A client that vanished without a word is noticed, and its transfer's slot is free again.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 )
+
+
+def prepare(settings: Settings) -> None:
+    """Do what is done once, before the workers start. Raises SettingsError when they could not."""
+    refuse_strangers(settings)
+    with ExitStack() as closing:
+        _make_deployment(settings, now=_utc_now, closing=closing)
 
 
 def migrate(settings: Settings) -> tuple[str, ...]:
@@ -196,9 +175,9 @@ def migrate(settings: Settings) -> tuple[str, ...]:
 
     Raises SettingsError when no catalogue can be kept there.
     """
-    with ExitStack() as stack:
+    with ExitStack() as closing:
         database = _database(settings)
-        stack.callback(database.close)
+        closing.callback(database.close)
         try:
             return database.migrate()
         except (UnusableDatabase, Rejection) as error:
@@ -213,37 +192,44 @@ def _database(settings: Settings) -> Database:
         raise SettingsError(str(error)) from error
 
 
-def run(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code. Raises SettingsError when it cannot start."""
-    _log_as_json()
-    service = Service(settings)
-    asked_to_stop = threading.Event()
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        asked_to_stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    service.start()
-    _greet(settings, service.port)
-    asked_to_stop.wait()
-    service.stop()
-    return 0
-
-
-def _greet(settings: Settings, port: int) -> None:
-    address = f"{settings.listen.rpartition(':')[0]}:{port}"
-    where = (settings.database_url and "a database") or settings.catalogue_url.removeprefix("sqlite:///")
-    print(  # noqa: T201 - what the command is for
-        f"ims {version('ims')} listens on {address}, region {settings.region}, development identity\n"
-        f"  catalogue  {where}\n"
-        f"  blobs      {settings.blob_folder}\n"
-        f"  try        grpcurl -plaintext -H 'ims-tenant: acme' {address} {SERVICES[0]}/ListImages",
-        flush=True,
+def _make_deployment(
+    settings: Settings, *, now: Callable[[], datetime], closing: ExitStack
+) -> Deployment:
+    region = Region(settings.region)
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True)
+        blobs = FilesystemBlobStore(settings.blob_folder)
+    except OSError as error:
+        raise SettingsError(str(error)) from error
+    database = _database(settings)
+    closing.callback(database.close)
+    try:
+        database.prepare()
+    except (UnusableDatabase, Rejection) as error:
+        closing.close()
+        raise SettingsError(str(error)) from error
+    return Deployment(
+        region=region,
+        database=database,
+        blobs=blobs,
+        keys=LocalKeyFile(settings.keys),
+        tenants=TenantDirectory(
+            home=region,
+            closed=settings.tenant_directory == "closed",
+            regions={TenantId(name): Region(home) for name, home in settings.tenants.items()},
+        ),
+        backups=_backups(settings),
+        transfers=Transfers(settings.max_transfers),
+        limits=_limits(settings),
+        grace_period=timedelta(seconds=settings.grace_period_seconds),
+        upload_lease=timedelta(seconds=settings.upload_lease_seconds),
+        chunk_bytes=settings.chunk_bytes,
+        now=now,
     )
 
 
-def _refuse_strangers(settings: Settings) -> None:
+def refuse_strangers(settings: Settings) -> None:
+    """Raise SettingsError where others could call a service that believes whatever they say."""
     if settings.allow_development_identity_on_network or _is_loopback(settings.host):
         return
     message = (
@@ -282,19 +268,4 @@ def _backups(settings: Settings) -> ListedVaults | None:
             )
             for tenant, vaults in settings.vaults.items()
         }
-    )
-
-
-def _log_as_json() -> None:
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
     )

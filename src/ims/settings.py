@@ -23,6 +23,13 @@ _CLIENT_VARIABLES = {"IMS_SERVER", "IMS_TENANT", "IMS_USER", "IMS_ROLES"}
 """What the same environment may hold for the `ims` command as a client."""
 
 
+def _processor_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # macOS has none
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class SettingsError(Exception):
     """The service cannot start as it is set up; the message is one line for the operator."""
 
@@ -59,6 +66,8 @@ class Settings(BaseSettings):
     key_file: Path | None = None
     """The file of keys for encryption at rest; left out, keys.toml in the data folder."""
 
+    workers: int = Field(default_factory=_processor_cores, ge=1, le=256)
+    """How many processes serve on the one port; left out, one a processor core."""
     threads: int = Field(32, ge=9, le=1024)
     """How many calls are served at once."""
     max_transfers: int = Field(16, ge=1)

@@ -1,12 +1,17 @@
 """`ims serve`: starts the service."""
 
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ims.cli import printing
 from ims.cli.errors import ExitCode
+
+if TYPE_CHECKING:
+    from ims.bootstrap import Service
+    from ims.settings import Settings
 
 
 def serve(
@@ -30,6 +35,10 @@ def serve(
     key_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The keys for encryption. [DIR/keys.toml]")
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="How many processes serve. [one a processor core]"),
+    ] = None,
     allow_development_identity_on_network: Annotated[
         bool,
         typer.Option(
@@ -49,6 +58,7 @@ def serve(
         "region": region or context.obj.region or None,
         "database_url": database_url,
         "key_file": key_file,
+        "workers": workers,
         "allow_development_identity_on_network": allow_development_identity_on_network or None,
     }
     overrides = {name: value for name, value in flags.items() if value is not None}
@@ -57,12 +67,58 @@ def serve(
 
 def _run(config: Path | None, overrides: dict[str, Any]) -> int:
     # The server's rooms are imported where they are used: the client starts in a third of the time.
-    from ims import bootstrap, settings  # noqa: PLC0415 - see above
+    from ims.settings import SettingsError, load  # noqa: PLC0415 - see above
+    from ims.supervisor import WorkersKeepDying  # noqa: PLC0415 - see above
 
     try:
-        return bootstrap.run(settings.load(config, overrides))
-    except settings.SettingsError as error:
-        printing.console(stderr=True).print(
-            f"ims cannot start: {str(error).rstrip('.')}.", soft_wrap=True
+        _serve(load(config, overrides))
+    except SettingsError as error:
+        return _say(f"cannot start: {error}", ExitCode.WRONG_USAGE)
+    except WorkersKeepDying as error:
+        return _say(f"has ended: {error}", ExitCode.MISTAKE)
+    return ExitCode.OK
+
+
+def _serve(settings: "Settings") -> None:
+    from ims import logs  # noqa: PLC0415 - see above
+    from ims.listening import HeldAddress  # noqa: PLC0415 - see above
+    from ims.supervisor import Supervisor  # noqa: PLC0415 - see above
+
+    logs.log_as_json()
+    with HeldAddress(settings.listen) as address:
+        settings = settings.model_copy(update={"listen": address.listen})
+
+        def prepare() -> None:
+            from ims.bootstrap import prepare  # noqa: PLC0415 - only in a process that ends
+
+            prepare(settings)
+
+        def make_service() -> "Service":
+            from ims.bootstrap import Service  # noqa: PLC0415 - only in a worker
+
+            address.close()
+            return Service(settings, shares_port=True)
+
+        supervisor = Supervisor(
+            make_service, workers=settings.workers, drain_seconds=settings.drain_seconds
         )
-        return ExitCode.WRONG_USAGE
+        supervisor.run(prepare, lambda: _greet(settings))
+
+
+def _greet(settings: "Settings") -> None:
+    where = (settings.database_url and "a database") or settings.catalogue_url.removeprefix("sqlite:///")
+    processes = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
+    print(  # noqa: T201 - what the command is for
+        f"ims {version('ims')} listens on {settings.listen}, region {settings.region}, {processes}, "
+        "development identity\n"
+        f"  catalogue  {where}\n"
+        f"  blobs      {settings.blob_folder}\n"
+        f"  try        grpcurl -plaintext -H 'ims-tenant: acme' {settings.listen} "
+        "ims.v1.ImageService/ListImages",
+        flush=True,
+    )
+
+
+def _say(sentence: str, code: ExitCode) -> ExitCode:
+    printing.console(stderr=True).print(f"ims {sentence.rstrip('.')}.", soft_wrap=True)
+    return code
