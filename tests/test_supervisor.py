@@ -116,6 +116,7 @@ class HalfUpload:
 
         def chunks() -> Iterator[bytes]:
             yield b"half"
+            eventually(lambda: self._client.get_image(image.id).state == Image.SAVING)
             self._begun.set()
             self._go_on.wait(PATIENCE_SECONDS)
             yield b" and half"

@@ -55,6 +55,8 @@ def test_running_calls_may_end(tmp_path, number):
 
         def chunks():
             yield b"half"
+            while client.get_image(image.id).state != Image.SAVING:
+                pass
             server._process.send_signal(number)
             yield b" and half"
 
