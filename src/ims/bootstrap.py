@@ -4,14 +4,12 @@ import ipaddress
 import threading
 import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from ims.blob_store.filesystem import FilesystemBlobStore
 from ims.domain.limits import Limits
@@ -25,15 +23,17 @@ from ims.providers.tenants import TenantDirectory
 from ims.repository.backend import UnusableDatabase
 from ims.repository.database import Database
 from ims.servicers.admin_servicer import AdminServicer
+from ims.servicers.admission import Rooms
+from ims.servicers.health import HEALTH_SERVICE, Health
 from ims.servicers.image_servicer import ImageServicer
 from ims.servicers.interceptors import OutermostInterceptor
+from ims.servicers.patience import Patience
 from ims.servicers.reflection import add_reflection
 from ims.servicers.sharing_servicer import SharingServicer
 from ims.settings import Settings, SettingsError
 from ims.use_cases.deployment import Deployment
 from ims.use_cases.image_data import keep_uploads_alive
 from ims.use_cases.sweeping import sweep
-from ims.use_cases.transfers import Transfers
 from ims.v1 import (
     admin_service_pb2,
     admin_service_pb2_grpc,
@@ -78,7 +78,13 @@ class Service:
         self._shares_port = shares_port
         self._stack = ExitStack()
         self.deployment = _make_deployment(settings, now=now, closing=self._stack)
-        self._health = health.HealthServicer()
+        self._rooms = Rooms(
+            threads=settings.threads,
+            max_waiting_calls=settings.max_waiting_calls,
+            max_transfers=settings.max_transfers,
+        )
+        self._patience = Patience(settings.idle_seconds)
+        self._health = Health(("", *SERVICES), self.deployment.database.is_reachable)
         self._server = self._make_server()
         self._id = str(uuid.uuid4())
         self._ending = threading.Event()
@@ -95,9 +101,12 @@ class Service:
 
     def _make_server(self) -> grpc.Server:
         identity = DevelopmentIdentity(home=self.deployment.region)
+        interceptor = OutermostInterceptor(
+            identity, self._rooms, self._patience, self.deployment.database.until
+        )
         server = grpc.server(
-            ThreadPoolExecutor(self.settings.threads, thread_name_prefix="call"),
-            interceptors=[OutermostInterceptor(identity)],
+            self._rooms.calls,
+            interceptors=[interceptor],
             # On by default in the library: any program of the same user could share the port unnoticed.
             options=(*_OPTIONS, ("grpc.so_reuseport", int(self._shares_port))),
         )
@@ -106,8 +115,8 @@ class Service:
             SharingServicer(self.deployment), server
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(self.deployment), server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        add_reflection(server, (*SERVICES, health.SERVICE_NAME))
+        self._health.add_to(server)
+        add_reflection(server, (*SERVICES, HEALTH_SERVICE))
         return server
 
     def _bind(self) -> int:
@@ -124,14 +133,16 @@ class Service:
         self._sweep()
         for chore in self._chores:
             chore.start()
+        self._patience.start()
+        self._health.start()
         self._server.start()
-        for name in ("", *SERVICES):
-            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     def stop(self) -> None:
         """Take no new calls, let running ones end within `drain_seconds`, then let everything go."""
-        self._health.enter_graceful_shutdown()
+        self._health.stop()
         self._server.stop(self.settings.drain_seconds).wait()
+        self._rooms.dismiss()
+        self._patience.stop()
         self._ending.set()
         for chore in self._chores:
             if chore.is_alive():
@@ -219,7 +230,6 @@ def _make_deployment(
             regions={TenantId(name): Region(home) for name, home in settings.tenants.items()},
         ),
         backups=_backups(settings),
-        transfers=Transfers(settings.max_transfers),
         limits=_limits(settings),
         grace_period=timedelta(seconds=settings.grace_period_seconds),
         upload_lease=timedelta(seconds=settings.upload_lease_seconds),

@@ -2,10 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -16,7 +15,6 @@ from pydantic_settings import (
 from ims.domain.vault import VaultType
 
 GIB = 1024**3
-THREADS_FOR_SMALL_CALLS = 8
 
 _PREFIX = "IMS_"
 _CLIENT_VARIABLES = {"IMS_SERVER", "IMS_TENANT", "IMS_USER", "IMS_ROLES"}
@@ -68,10 +66,14 @@ class Settings(BaseSettings):
 
     workers: int = Field(default_factory=_processor_cores, ge=1, le=256)
     """How many processes serve on the one port; left out, one a processor core."""
-    threads: int = Field(32, ge=9, le=1024)
-    """How many calls are served at once."""
-    max_transfers: int = Field(16, ge=1)
-    """How many uploads and downloads run at once; at least 8 threads must be left for small calls."""
+    threads: int = Field(8, ge=1, le=1024)
+    """How many calls a worker serves at once, beside its transfers."""
+    max_waiting_calls: int = Field(200, ge=0)
+    """How many more calls wait for one of these threads; all others are refused at once."""
+    max_transfers: int = Field(16, ge=1, le=1024)
+    """How many uploads and downloads a worker serves at once; all others are refused at once."""
+    idle_seconds: float = Field(60, gt=0)
+    """How long a call may wait for its client to send, or to take, the next message."""
     chunk_bytes: int = Field(1024**2, ge=1024, le=4 * 1024**2)
     """How many bytes a message of a download carries."""
     drain_seconds: float = Field(30, ge=0)
@@ -96,15 +98,6 @@ class Settings(BaseSettings):
     """The tenants that are known, each with its region."""
     vaults: dict[str, list[VaultSetting]] | None = None
     """Each tenant's backup vaults; left out, the deployment has no backup provider (law 4.7)."""
-
-    @model_validator(mode="after")
-    def _threads_are_left_for_small_calls(self) -> Self:
-        if self.max_transfers + THREADS_FOR_SMALL_CALLS > self.threads:
-            message = (
-                f"must be at least {THREADS_FOR_SMALL_CALLS} below threads, which is {self.threads}"
-            )
-            raise PydanticCustomError("max_transfers", "max_transfers {problem}", {"problem": message})
-        return self
 
     @classmethod
     def settings_customise_sources(

@@ -31,6 +31,7 @@ GENERAL = {
     Reason.IMAGE_NOT_FOUND,
     Reason.UNREADABLE_REQUEST,
     Reason.CATALOGUE_UNAVAILABLE,
+    Reason.TOO_MANY_CALLS,
     Reason.INTERNAL_ERROR,
 }
 """What any RPC can be declined with; never listed, but once for a whole service."""

@@ -74,7 +74,7 @@ def test_a_watch_on_a_service_that_is_not_there_waits_for_it_to_come(health: Hea
 
 
 def test_watches_hold_no_thread(make_service: MakeService, as_: As):
-    service = make_service(threads=10, max_transfers=2)
+    service = make_service(threads=2, max_transfers=2)
     health = Health(service)
     watches = [health.watch("") for _ in range(20)]
 

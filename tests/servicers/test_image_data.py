@@ -301,7 +301,7 @@ class TestUploadsAtOnce:
     def test_when_every_slot_is_taken_transfers_come_back_later_and_small_calls_are_answered(
         self, make_service: MakeService, as_: As
     ):
-        service = make_service(max_transfers=2, threads=10)
+        service = make_service(max_transfers=2, threads=2)
         owner = as_(OWNER, of=service)
         third = owner.create("third")
         done = owner.active("done", CONTENT)
@@ -327,7 +327,7 @@ class TestUploadsAtOnce:
         self, make_service: MakeService, as_: As
     ):
         """Each held a thread, and none a slot: as many of them as threads silenced the service."""
-        service = make_service(max_transfers=2, threads=10)
+        service = make_service(max_transfers=2, threads=2)
         owner = as_(OWNER, of=service)
         image = owner.create("one")
         never = threading.Event()

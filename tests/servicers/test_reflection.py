@@ -26,7 +26,8 @@ from builders import OWNER, RECIPIENT
 from calling import METHODS, SERVICES, answer_of, declined
 from conftest import As, MakeService, needs
 from ims.bootstrap import Service
-from ims.servicers.reflection import MAX_STREAMS, V1, V1ALPHA
+from ims.servicers.admission import MAX_REFLECTION_STREAMS as MAX_STREAMS
+from ims.servicers.reflection import V1, V1ALPHA
 
 SERVED = [
     "grpc.health.v1.Health",
@@ -170,7 +171,7 @@ class TestReflection:
 
 def test_streams_that_are_never_closed_do_not_keep_others_waiting(make_service: MakeService, as_: As):
     """Each holds a thread, and needs no identity: as many of them as threads silenced the service."""
-    service = make_service(threads=10, max_transfers=1)
+    service = make_service(threads=2, max_transfers=1)
     never = threading.Event()
 
     def nothing() -> Iterator[bytes]:

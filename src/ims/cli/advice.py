@@ -57,6 +57,7 @@ _ADVICE: Final = {
     ErrorReason.SHARE_LIMIT_EXCEEDED: (
         "Stop sharing with those who need it no more: `ims share list`, `ims share remove`."
     ),
+    ErrorReason.TOO_MANY_CALLS: "Try again in a while.",
     ErrorReason.TOO_MANY_TRANSFERS: "Try again in a while.",
     ErrorReason.STORAGE_FULL: "Tell the operator of the service.",
     ErrorReason.DISK_DATA_DAMAGED: "Tell the operator of the service, with the request id.",

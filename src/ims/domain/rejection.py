@@ -152,6 +152,7 @@ class Reason(StrEnum):
     # is it too much
     SHARE_LIMIT_EXCEEDED = auto()
     IMAGE_FILE_TOO_LARGE = auto()
+    TOO_MANY_CALLS = auto()
     TOO_MANY_TRANSFERS = auto()
     TOO_MANY_STREAMS = auto()
     STORAGE_FULL = auto()

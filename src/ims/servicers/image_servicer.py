@@ -138,12 +138,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
     def UploadImageData(
         self, request_iterator: Iterator[pb.UploadImageDataRequest], context: grpc.ServicerContext
     ) -> pb.UploadImageDataResponse:
-        # Before the first message is awaited: waiting holds a thread, and some must be left.
-        with self._deployment.transfers.slot():
-            return self._upload(request_iterator)
-
-    def _upload(self, messages: Iterator[pb.UploadImageDataRequest]) -> pb.UploadImageDataResponse:
-        first = next(messages, pb.UploadImageDataRequest())
+        first = next(request_iterator, pb.UploadImageDataRequest())
         if first.WhichOneof("part") != "start":
             raise _misplaced("the first message of an upload is `start`.")
         reading = RequestReading(first)
@@ -155,7 +150,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
             image_id=image_id,
             disk_index=first.start.disk_index,
             announced=announced,
-            chunks=_chunks(messages),
+            chunks=_chunks(request_iterator),
             problems=reading.problems,
         )
         return pb.UploadImageDataResponse(image=image_message(view), disk=disk_message(disk))
@@ -163,10 +158,6 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
     def DownloadImageData(
         self, request: pb.DownloadImageDataRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.DownloadImageDataResponse]:
-        with self._deployment.transfers.slot():
-            yield from self._download(request)
-
-    def _download(self, request: pb.DownloadImageDataRequest) -> Iterator[pb.DownloadImageDataResponse]:
         caller, reading = current_caller(), RequestReading(request)
         image_id = image_id_of(request)
         length_bytes = reading.not_negative("length_bytes", request.length_bytes)

@@ -4,7 +4,6 @@ The library's own serves what Python knows of a proto, and that is without its c
 what the compiler knew: a client that describes a method sees what protos/ says of it.
 """
 
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 from typing import Final
@@ -28,11 +27,6 @@ from grpc_reflection.v1alpha.reflection_pb2 import (
     ServiceResponse,
 )
 
-from ims.domain.rejection import Category, Reason, reject
-
-MAX_STREAMS: Final = 4
-"""How many reflection streams are open at once: fewer than the threads that are left for small calls."""
-
 V1ALPHA: Final = "grpc.reflection.v1alpha.ServerReflection"
 V1: Final = "grpc.reflection.v1.ServerReflection"
 
@@ -55,7 +49,6 @@ class Reflection:
 
     def __init__(self, services: Sequence[str], described: Iterable[FileDescriptorProto]) -> None:
         self._services = sorted(services)
-        self._streams = threading.BoundedSemaphore(MAX_STREAMS)
         self._files = {file.name: file for file in described}
         self._file_of = {symbol: file for file in self._files.values() for symbol in _symbols(file)}
         self._file_of_extension = {
@@ -68,21 +61,11 @@ class Reflection:
         self, requests: Iterator[ServerReflectionRequest], context: grpc.ServicerContext
     ) -> Iterator[ServerReflectionResponse]:
         """Answer one question after the other; the stream is its client's to end, and holds a thread."""
-        if not self._streams.acquire(blocking=False):
-            raise reject(
-                Category.OVER_LIMIT,
-                Reason.TOO_MANY_STREAMS,
-                f"{MAX_STREAMS} reflection streams are open already; close some.",
-                maxStreams=MAX_STREAMS,
-            )
-        try:
-            for request in requests:
-                response = self._answer(request)
-                response.valid_host = request.host
-                response.original_request.CopyFrom(request)
-                yield response
-        finally:
-            self._streams.release()
+        for request in requests:
+            response = self._answer(request)
+            response.valid_host = request.host
+            response.original_request.CopyFrom(request)
+            yield response
 
     def _answer(self, request: ServerReflectionRequest) -> ServerReflectionResponse:
         match request.WhichOneof("message_request"):

@@ -20,7 +20,6 @@ from ims.repository.database import Database, Reading, Transaction
 from ims.rules.engine import enforce
 from ims.rules.use import ACT_FOR_TENANT, Representation
 from ims.rules.visibility import SEE_IMAGE, Sight
-from ims.use_cases.transfers import Transfers
 from ims.use_cases.uploads import Uploads
 
 Told = TypeVar("Told")
@@ -38,7 +37,6 @@ class Deployment:
     tenants: TenantDirectory
     backups: BackupProvider | None = None
     """None where the deployment has no backup provider."""
-    transfers: Transfers
     uploads: Uploads = field(default_factory=Uploads)
     limits: Limits = field(default_factory=Limits)
     grace_period: timedelta = timedelta(days=7)

@@ -1,0 +1,146 @@
+"""How many calls are served at once, and what becomes of one that comes on top of them.
+
+Every kind of call has a room of its own, with threads of its own, so that no kind can take the threads
+of another. Whether there is room is known the moment a call arrives, before it has any thread and before
+who calls is known: everybody is told the same.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final
+
+from ims.domain.rejection import Category, Reason, Rejection, reject
+
+HEALTH: Final = "/grpc.health.v1.Health/"
+REFLECTION: Final = "/grpc.reflection."
+
+HEALTH_THREADS: Final = 2
+MAX_WAITING_HEALTH_CALLS: Final = 200
+MAX_REFLECTION_STREAMS: Final = 4
+
+
+class Room(ThreadPoolExecutor):
+    """The threads of one kind of calls, and a bounded number of places to wait for one.
+
+    The library submits every call that it takes; here they are counted until they have ended.
+    """
+
+    def __init__(self, name: str, *, threads: int, waiting: int, rejection: Rejection) -> None:
+        super().__init__(threads, thread_name_prefix=name)
+        self._limit = threads + waiting
+        self._inside = 0
+        self._lock = threading.Lock()
+        self.rejection = rejection
+        """What a call is told that finds no room."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next call finds neither a thread nor a place to wait.
+
+        It stays true or false until the next `submit`, but that calls may end in between: the library
+        takes calls one after the other.
+        """
+        return self._inside >= self._limit
+
+    def submit(self, fn: Callable[..., Any], /, *args: object, **kwargs: object) -> Future[Any]:
+        with self._lock:
+            self._inside += 1
+        try:
+            future = super().submit(fn, *args, **kwargs)
+        except RuntimeError:  # the threads have been dismissed
+            self._leave(None)
+            raise
+        future.add_done_callback(self._leave)
+        return future
+
+    def _leave(self, _call: Future[Any] | None) -> None:
+        with self._lock:
+            self._inside -= 1
+
+
+class Doorstep(ThreadPoolExecutor):
+    """Serves at once, on the thread that asks: for answers that wait for nothing, such as a refusal.
+
+    It is an executor because that is what the library takes; it has no threads.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    def submit(self, fn: Callable[..., Any], /, *args: object, **kwargs: object) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - whoever asks for the result gets it
+            future.set_exception(error)
+        return future
+
+
+class Rooms:
+    """All rooms of a server."""
+
+    def __init__(self, *, threads: int, max_waiting_calls: int, max_transfers: int) -> None:
+        self.calls = Room(
+            "call",
+            threads=threads,
+            waiting=max_waiting_calls,
+            rejection=_too_many_calls(threads, max_waiting_calls),
+        )
+        # A transfer may take hours: none waits for another.
+        self.transfers = Room(
+            "transfer", threads=max_transfers, waiting=0, rejection=_too_many_transfers(max_transfers)
+        )
+        self.health = Room(
+            "health",
+            threads=HEALTH_THREADS,
+            waiting=MAX_WAITING_HEALTH_CALLS,
+            rejection=_too_many_calls(HEALTH_THREADS, MAX_WAITING_HEALTH_CALLS),
+        )
+        self.reflection = Room(
+            "reflection",
+            threads=MAX_REFLECTION_STREAMS,
+            waiting=0,
+            rejection=_too_many_streams(MAX_REFLECTION_STREAMS),
+        )
+
+    def room_of(self, method: str, *, is_stream: bool) -> Room:
+        """Return where the calls of a method are served."""
+        if method.startswith(HEALTH):
+            return self.health
+        if method.startswith(REFLECTION):
+            return self.reflection
+        return self.transfers if is_stream else self.calls
+
+    def dismiss(self) -> None:
+        """Let all threads end once they have nothing to do."""
+        for room in (self.calls, self.transfers, self.health, self.reflection):
+            room.shutdown(wait=False)
+
+
+def _too_many_calls(threads: int, max_waiting_calls: int) -> Rejection:
+    return reject(
+        Category.OVER_LIMIT,
+        Reason.TOO_MANY_CALLS,
+        f"{threads} calls are being served and {max_waiting_calls} wait already; try again in a while.",
+        maxCalls=threads,
+        maxWaitingCalls=max_waiting_calls,
+    )
+
+
+def _too_many_transfers(max_transfers: int) -> Rejection:
+    return reject(
+        Category.OVER_LIMIT,
+        Reason.TOO_MANY_TRANSFERS,
+        f"{max_transfers} uploads and downloads are running already; try again in a while.",
+        maxTransfers=max_transfers,
+    )
+
+
+def _too_many_streams(max_streams: int) -> Rejection:
+    return reject(
+        Category.OVER_LIMIT,
+        Reason.TOO_MANY_STREAMS,
+        f"{max_streams} reflection streams are open already; close some.",
+        maxStreams=max_streams,
+    )
