@@ -168,7 +168,7 @@ class Service:
 # What is larger than the library's usual 4 MiB is a chunk of 4 MiB and its frame.
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", 4 * 1024**2 + 64 * 1024),
-    # The library drops a part of a crowd by itself, from 1,000 on, and tells them CANCELLED and no reason.
+    # From 1,000 on the library drops a part of a crowd by itself, as CANCELLED and without a reason.
     ("grpc.server.max_pending_requests", 10_000),
     ("grpc.server.max_pending_requests_hard_limit", 10_000),
     # A client that vanished without a word is noticed, and its transfer's slot is free again.

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -11,6 +12,7 @@ from builders import OWNER
 from calling import request_class
 from conftest import As, MakeService
 from ims.bootstrap import SERVICES, Service
+from ims.servicers.health import Health as HealthOfService
 from ims.v1.image_service_pb2 import UploadImageDataRequest
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -22,7 +24,7 @@ PATIENCE_SECONDS = 30
 class Health:
     """Asks one server how it is."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: "Service | Catalogue") -> None:
         self._channel = grpc.insecure_channel(f"127.0.0.1:{service.port}")
         self._stub = health_pb2_grpc.HealthStub(self._channel)
 
@@ -118,6 +120,66 @@ def test_a_draining_server_says_so_lets_running_calls_end_and_takes_no_new_ones(
     stopping.join(PATIENCE_SECONDS)
     assert not stopping.is_alive()
     health.close()
+
+
+class TestWithoutItsCatalogue:
+    """What is asked for the catalogue is a function, here one whose answer the test decides."""
+
+    @pytest.fixture
+    def catalogue(self) -> Iterator["Catalogue"]:
+        catalogue = Catalogue()
+        yield catalogue
+        catalogue.close()
+
+    def test_a_service_says_that_it_does_not_serve_and_soon_after_that_it_does_again(
+        self, catalogue: "Catalogue"
+    ):
+        watch = catalogue.health.watch("")
+        seen = [next(watch).status]
+        for answer in (False, True):
+            catalogue.is_there = answer
+            seen.append(next(watch).status)
+
+        assert seen == [SERVING, NOT_SERVING, SERVING]
+        assert catalogue.health.check("ims.v1.ImageService") == SERVING
+        watch.cancel()
+
+    def test_a_service_that_cannot_tell_does_not_serve(self, catalogue: "Catalogue"):
+        watch = catalogue.health.watch("ims.v1.ImageService")
+        assert next(watch).status == SERVING
+        catalogue.is_there = None
+
+        assert next(watch).status == NOT_SERVING
+        watch.cancel()
+
+    def test_a_draining_service_does_not_serve_whatever_its_catalogue_does(self, catalogue: "Catalogue"):
+        catalogue.of_service.stop()
+
+        assert catalogue.health.check("") == NOT_SERVING
+
+
+class Catalogue:
+    """A server that has nothing but its health, which follows a catalogue that is there or not."""
+
+    def __init__(self) -> None:
+        self.is_there: bool | None = True
+        self.of_service = HealthOfService(("", "ims.v1.ImageService"), self._answer)
+        self._server = grpc.server(ThreadPoolExecutor(2))
+        self.of_service.add_to(self._server)
+        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        self.of_service.start()
+        self._server.start()
+        self.health = Health(self)
+
+    def _answer(self) -> bool:
+        if self.is_there is None:
+            raise ValueError
+        return self.is_there
+
+    def close(self) -> None:
+        self.health.close()
+        self.of_service.stop()
+        self._server.stop(None).wait()
 
 
 _SAVING = 2
