@@ -66,7 +66,7 @@ class Settings(BaseSettings):
 
     workers: int = Field(default_factory=_processor_cores, ge=1, le=256)
     """How many processes serve on the one port; left out, one a processor core."""
-    threads: int = Field(8, ge=1, le=1024)
+    threads: int = Field(4, ge=1, le=1024)
     """How many calls a worker serves at once, beside its transfers."""
     max_waiting_calls: int = Field(200, ge=0)
     """How many more calls wait for one of these threads; all others are refused at once."""

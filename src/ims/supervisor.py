@@ -87,7 +87,7 @@ class Supervisor:
                 if key.fd == told:
                     return False
                 self._listen_to(child)
-        child.raise_if_it_failed("the preparation of the catalogue")
+        child.raise_if_it_failed("what prepares the catalogue")
         return True
 
     def _keep_serving(self, told: int, when_all_serve: Callable[[], None]) -> None:
