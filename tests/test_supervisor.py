@@ -141,6 +141,23 @@ class HalfUpload:
         return self._state
 
 
+def test_two_instances_serve_one_catalogue_and_one_folder_of_blobs(tmp_path: Path):
+    data = tmp_path / "data"
+    with (
+        Server(data, "--workers", "1") as one,
+        Server(data, "--workers", "1") as other,
+        Client(one.target, tenant="acme") as here,
+        Client(other.target, tenant="acme") as there,
+    ):
+        image = here.create_image(name="x", type=Image.SYSTEM_DISK, formats=[Disk.RAW])
+        there.upload_image_data(image.id, [b"bytes"], size_bytes=5)
+
+        with here.download_image_data(image.id) as (_, chunks):
+            assert b"".join(chunks) == b"bytes"
+        there.delete_image(image.id)
+        assert here.get_image(image.id).state == Image.DELETED
+
+
 def test_workers_end_by_themselves_when_their_supervisor_is_killed(server: Server):
     workers = server.workers
     os.kill(server.pid, signal.SIGKILL)
