@@ -5,6 +5,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -158,8 +159,8 @@ class Service:
 
     def _sweep(self) -> None:
         swept = sweep(self.deployment, self._id)
-        if swept is not None and (swept.dead_uploads or swept.purged_images):
-            _log.info("swept", dead_uploads=swept.dead_uploads, purged_images=swept.purged_images)
+        if swept is not None and swept.anything:
+            _log.info("swept", **asdict(swept))
 
     def _keep_uploads_alive(self) -> None:
         keep_uploads_alive(self.deployment)
@@ -235,6 +236,7 @@ def _make_deployment(
         backups=_backups(settings),
         limits=_limits(settings),
         grace_period=timedelta(seconds=settings.grace_period_seconds),
+        request_memory=timedelta(seconds=settings.request_memory_seconds),
         upload_lease=timedelta(seconds=settings.upload_lease_seconds),
         chunk_bytes=settings.chunk_bytes,
         now=now,

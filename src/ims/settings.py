@@ -92,6 +92,9 @@ class Settings(BaseSettings):
     grace_period_seconds: int = Field(7 * 24 * 3600, ge=0)
     """How long a deleted image can be restored (law 5.7)."""
 
+    request_memory_seconds: int = Field(24 * 3600, ge=1)
+    """How long a repeated call with a request id gets its first answer again (law 5.9)."""
+
     tenant_directory: Literal["open", "closed"] = "open"
     """Whether tenants that are not listed below can be shared with (law 3.9)."""
     tenants: dict[str, str] = {}

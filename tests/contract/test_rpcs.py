@@ -12,6 +12,7 @@ from contract.descriptions import COMMENTS, STATUSES, described_reasons
 from ims.domain.rejection import Reason
 from ims.rules.catalogue import CATALOGUE
 from ims.rules.form import every_field_can_be_read
+from ims.rules.repetition import REPEAT_CALL
 from ims.servicers.admin_servicer import AdminServicer
 from ims.servicers.errors import CODES
 from ims.servicers.image_servicer import ImageServicer
@@ -35,6 +36,17 @@ GENERAL = {
     Reason.INTERNAL_ERROR,
 }
 """What any RPC can be declined with; never listed, but once for a whole service."""
+
+READING = {
+    "GetImage",
+    "ListImages",
+    "DownloadImageData",
+    "ResolveImage",
+    "GetShare",
+    "ListShares",
+    "ListReceivedShares",
+}
+"""What changes nothing."""
 
 OF_REFLECTION = {Reason.TOO_MANY_STREAMS}
 """What only the standard services decline, whose protos are not ours."""
@@ -78,6 +90,18 @@ def test_every_rpc_has_a_use_case_of_its_name(rpc: str):
 @pytest.mark.parametrize("rpc", METHODS)
 def test_a_request_is_judged_by_its_form_where_a_field_can_be_wrong(rpc: str):
     assert (every_field_can_be_read in CATALOGUE[rpc]) is has_fields_to_be_wrong(rpc)
+
+
+@pytest.mark.parametrize("rpc", METHODS)
+def test_every_rpc_that_changes_something_takes_a_request_id(rpc: str):
+    """Whoever adds an RPC says here that it changes nothing, or has it repeated without harm."""
+    changes = rpc not in READING
+    request = request_class(rpc).DESCRIPTOR
+    start = request.fields_by_name.get("start")
+    fields = request.fields_by_name if start is None else start.message_type.fields_by_name
+
+    assert ("request_id" in fields) is changes
+    assert set(REPEAT_CALL) <= set(CATALOGUE[rpc]) or not changes
 
 
 @pytest.mark.parametrize("rpc", METHODS)

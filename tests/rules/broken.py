@@ -37,6 +37,7 @@ from ims.rules import (
     images,
     keys,
     publication,
+    repetition,
     sharing,
     use,
     visibility,
@@ -56,6 +57,7 @@ from rules.facts import (
     a_look_at_a_share,
     a_query,
     a_recipients_attempt,
+    a_repetition,
     a_report,
     a_representation,
     a_sharing,
@@ -249,6 +251,7 @@ _ABOUT_STATES: tuple[tuple[Rule, object], ...] = tuple(
 BROKEN: tuple[tuple[Rule, object], ...] = (
     (visibility.the_image_is_visible_to_the_caller, a_sight(view=None)),
     (form.every_field_can_be_read, a_query(A_PROBLEM)),
+    (repetition.a_request_id_stands_for_one_call, a_repetition(method="DeleteImage")),
     *_ABOUT_IMAGES,
     *_ABOUT_IMAGE_DATA,
     *_ABOUT_SHARING,

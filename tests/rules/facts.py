@@ -1,5 +1,7 @@
 """Facts that keep every rule; a test changes the one thing that it is about."""
 
+from dataclasses import replace
+
 from builders import (
     A_MOMENT,
     HOME,
@@ -27,6 +29,7 @@ from ims.domain.image import (
     SourceKind,
 )
 from ims.domain.rejection import FieldProblem, Violation
+from ims.domain.repetition import RememberedCall, RepeatableCall
 from ims.domain.use import Purpose, Use
 from ims.domain.vault import Vault, VaultType
 from ims.rules.attempt import Attempt
@@ -41,6 +44,7 @@ from ims.rules.image_data import (
     DownloadAttempt,
     UploadAttempt,
 )
+from ims.rules.repetition import Repetition
 from ims.rules.sharing import AcceptAttempt, OneShareAttempt, ShareAttempt
 from ims.rules.use import Representation, UseAttempt
 from ims.rules.visibility import Sight
@@ -275,6 +279,20 @@ def a_sight(**changes) -> Sight:
 
 def a_query(*problems: FieldProblem) -> Query:
     return Query(problems)
+
+
+def a_repeatable_call(**changes) -> RepeatableCall:
+    """OWNER creates an image, and gives the call an id."""
+    call = RepeatableCall(
+        tenant_id=OWNER, request_id="a-request", method="CreateImage", digest=b"digest"
+    )
+    return replace(call, **changes)
+
+
+def a_repetition(**changes) -> Repetition:
+    """OWNER repeats the creation of an image, or something else with its id."""
+    earlier = RememberedCall(method="CreateImage", digest=b"digest", answer=b"answer")
+    return Repetition(call=a_repeatable_call(**changes), earlier=earlier)
 
 
 def a_representation(**changes) -> Representation:

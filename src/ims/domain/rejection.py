@@ -106,6 +106,7 @@ class Reason(StrEnum):
     SHARE_WITH_OWNER = auto()
     TOO_MANY_RECIPIENTS = auto()
     OFFSET_OUT_OF_RANGE = auto()
+    REQUEST_ID_REUSED = auto()
     ETAG_MISMATCH = auto()
     # is the state right
     IMAGE_NOT_ACTIVE = auto()

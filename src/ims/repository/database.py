@@ -21,6 +21,7 @@ from ims.repository.duties import Duties
 from ims.repository.images import ImageRepository
 from ims.repository.pending_blobs import PendingBlobs
 from ims.repository.postgresql import PostgresqlBackend
+from ims.repository.requests import Requests
 from ims.repository.schema import bring_up_to_date, refuse_outdated
 from ims.repository.shares import ShareRepository
 from ims.repository.sqlite import SqliteBackend
@@ -48,6 +49,7 @@ class Reading:
         self.images = ImageRepository(connection)
         self.shares = ShareRepository(connection)
         self.pending_blobs = PendingBlobs(connection)
+        self.requests = Requests(connection)
 
 
 class Transaction(Reading):

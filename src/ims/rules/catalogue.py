@@ -1,7 +1,8 @@
 """Every RPC and the rules it is judged by; what the documentation and its tests read.
 
 An RPC on an image is first judged by SEE_IMAGE, and one that acts for a tenant by ACT_FOR_TENANT
-before that. Receiving and finishing are the later moments of an upload.
+before that. Receiving and finishing are the later moments of an upload. An RPC that changes something is
+judged by REPEAT_CALL before all others, if it carries a request id.
 """
 
 from typing import Any
@@ -23,6 +24,7 @@ from ims.rules.image_data import (
     START_UPLOAD,
 )
 from ims.rules.publication import PUBLISH_IMAGE, UNPUBLISH_IMAGE
+from ims.rules.repetition import REPEAT_CALL
 from ims.rules.sharing import (
     ACCEPT_SHARE,
     GET_SHARE,
@@ -36,27 +38,27 @@ from ims.rules.use import ACT_FOR_TENANT, RESOLVE_IMAGE
 from ims.rules.visibility import SEE_IMAGE
 
 CATALOGUE: dict[str, tuple[Rule[Any], ...]] = {
-    "CreateImage": CREATE_IMAGE,
+    "CreateImage": (*REPEAT_CALL, *CREATE_IMAGE),
     "GetImage": SEE_IMAGE,
     "ListImages": READ_QUERY,
-    "UpdateImage": (*SEE_IMAGE, *UPDATE_IMAGE),
-    "DeleteImage": (*SEE_IMAGE, *DELETE_IMAGE),
-    "UndeleteImage": (*SEE_IMAGE, *UNDELETE_IMAGE),
-    "DeactivateImage": (*SEE_IMAGE, *DEACTIVATE_IMAGE),
-    "ReactivateImage": (*SEE_IMAGE, *REACTIVATE_IMAGE),
-    "UploadImageData": (*SEE_IMAGE, *START_UPLOAD, *RECEIVE_CHUNK, *FINISH_UPLOAD),
+    "UpdateImage": (*REPEAT_CALL, *SEE_IMAGE, *UPDATE_IMAGE),
+    "DeleteImage": (*REPEAT_CALL, *SEE_IMAGE, *DELETE_IMAGE),
+    "UndeleteImage": (*REPEAT_CALL, *SEE_IMAGE, *UNDELETE_IMAGE),
+    "DeactivateImage": (*REPEAT_CALL, *SEE_IMAGE, *DEACTIVATE_IMAGE),
+    "ReactivateImage": (*REPEAT_CALL, *SEE_IMAGE, *REACTIVATE_IMAGE),
+    "UploadImageData": (*REPEAT_CALL, *SEE_IMAGE, *START_UPLOAD, *RECEIVE_CHUNK, *FINISH_UPLOAD),
     "DownloadImageData": (*ACT_FOR_TENANT, *SEE_IMAGE, *DOWNLOAD_IMAGE_DATA),
     "ResolveImage": (*ACT_FOR_TENANT, *SEE_IMAGE, *RESOLVE_IMAGE),
-    "ShareImage": (*SEE_IMAGE, *SHARE_IMAGE),
-    "UnshareImage": (*SEE_IMAGE, *UNSHARE_IMAGE),
+    "ShareImage": (*REPEAT_CALL, *SEE_IMAGE, *SHARE_IMAGE),
+    "UnshareImage": (*REPEAT_CALL, *SEE_IMAGE, *UNSHARE_IMAGE),
     "GetShare": (*SEE_IMAGE, *GET_SHARE),
     "ListShares": (*SEE_IMAGE, *LIST_SHARES),
     "ListReceivedShares": READ_QUERY,
-    "AcceptShare": (*SEE_IMAGE, *ACCEPT_SHARE),
-    "RejectShare": (*SEE_IMAGE, *REJECT_SHARE),
-    "LeaveShare": (*SEE_IMAGE, *LEAVE_SHARE),
-    "PublishImage": (*SEE_IMAGE, *PUBLISH_IMAGE),
-    "UnpublishImage": (*SEE_IMAGE, *UNPUBLISH_IMAGE),
+    "AcceptShare": (*REPEAT_CALL, *SEE_IMAGE, *ACCEPT_SHARE),
+    "RejectShare": (*REPEAT_CALL, *SEE_IMAGE, *REJECT_SHARE),
+    "LeaveShare": (*REPEAT_CALL, *SEE_IMAGE, *LEAVE_SHARE),
+    "PublishImage": (*REPEAT_CALL, *SEE_IMAGE, *PUBLISH_IMAGE),
+    "UnpublishImage": (*REPEAT_CALL, *SEE_IMAGE, *UNPUBLISH_IMAGE),
 }
 
 

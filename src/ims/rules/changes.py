@@ -147,6 +147,7 @@ class UndeletionAttempt(Attempt):
 
 UNDELETE_IMAGE: tuple[Rule[UndeletionAttempt], ...] = (
     only_the_owner_changes_an_image,
+    every_field_can_be_read,
     *state_allows(Verb.UNDELETE),
     names_are_unique_among_live_images,
     one_backup_makes_one_image,
@@ -176,6 +177,7 @@ def only_the_owner_deactivates_a_private_image(attempt: Attempt) -> Iterator[Bre
 _DEACTIVATION: tuple[Rule[Attempt], ...] = (
     only_administrators_deactivate_public_images,
     only_the_owner_deactivates_a_private_image,
+    every_field_can_be_read,
 )
 DEACTIVATE_IMAGE: tuple[Rule[Attempt], ...] = (*_DEACTIVATION, *state_allows(Verb.DEACTIVATE))
 REACTIVATE_IMAGE: tuple[Rule[Attempt], ...] = (*_DEACTIVATION, *state_allows(Verb.REACTIVATE))

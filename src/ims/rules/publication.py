@@ -7,6 +7,7 @@ from ims.domain.image import ImageType
 from ims.domain.rejection import Category, Reason
 from ims.rules.attempt import Attempt
 from ims.rules.engine import Breach, Rule, breach, rule
+from ims.rules.form import every_field_can_be_read
 from ims.rules.states import Verb, state_allows
 
 
@@ -36,11 +37,13 @@ def only_system_disk_and_iso_images_are_published(attempt: Attempt) -> Iterator[
 
 PUBLISH_IMAGE: tuple[Rule[Attempt], ...] = (
     only_administrators_publish,
+    every_field_can_be_read,
     *state_allows(Verb.PUBLISH),
     encrypted_images_are_not_published,
     only_system_disk_and_iso_images_are_published,
 )
 UNPUBLISH_IMAGE: tuple[Rule[Attempt], ...] = (
     only_administrators_publish,
+    every_field_can_be_read,
     *state_allows(Verb.UNPUBLISH),
 )

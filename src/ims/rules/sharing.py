@@ -286,8 +286,8 @@ ACCEPT_SHARE: tuple[Rule[AcceptAttempt], ...] = (
     accepting_a_full_ecs_image_names_a_server_backup_vault,
     the_vault_holds_all_disks,
 )
-REJECT_SHARE = DECIDE_ON_SHARE
-LEAVE_SHARE = DECIDE_ON_SHARE
+REJECT_SHARE: tuple[Rule[Attempt], ...] = (*DECIDE_ON_SHARE, every_field_can_be_read)
+LEAVE_SHARE = REJECT_SHARE
 
 
 @rule("4.3", Reason.SHARE_NOT_ACCEPTED, Category.AGAINST_RULES)

@@ -1,11 +1,13 @@
 """ImageService on the wire."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import grpc
 
 from ims.domain.page import PageRequest, Position
 from ims.domain.rejection import Category, Reason, Rejection, reject
+from ims.domain.repetition import RepeatableCall
 from ims.servicers.current_call import current_caller
 from ims.servicers.messages import (
     disk_message,
@@ -18,9 +20,10 @@ from ims.servicers.messages import (
     read_use,
     resolution_message,
 )
+from ims.servicers.once import as_bytes, once, repeatable_call
 from ims.servicers.page_tokens import Listing
 from ims.servicers.reading import RequestReading, image_id_of
-from ims.use_cases import image_data, images, use
+from ims.use_cases import image_data, images, requests, use
 from ims.use_cases.deployment import Deployment
 from ims.v1 import image_service_pb2 as pb
 from ims.v1 import image_service_pb2_grpc
@@ -32,6 +35,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
 
+    @once(pb.CreateImageResponse)
     def CreateImage(
         self, request: pb.CreateImageRequest, context: grpc.ServicerContext
     ) -> pb.CreateImageResponse:
@@ -82,6 +86,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
             total_size=page.total_size or 0,
         )
 
+    @once(pb.UpdateImageResponse)
     def UpdateImage(
         self, request: pb.UpdateImageRequest, context: grpc.ServicerContext
     ) -> pb.UpdateImageResponse:
@@ -98,6 +103,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
         )
         return pb.UpdateImageResponse(image=image_message(view))
 
+    @once(pb.DeleteImageResponse)
     def DeleteImage(
         self, request: pb.DeleteImageRequest, context: grpc.ServicerContext
     ) -> pb.DeleteImageResponse:
@@ -112,27 +118,34 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
         )
         return pb.DeleteImageResponse(image=image_message(view), ended_share_count=ended)
 
+    @once(pb.UndeleteImageResponse)
     def UndeleteImage(
         self, request: pb.UndeleteImageRequest, context: grpc.ServicerContext
     ) -> pb.UndeleteImageResponse:
-        caller = current_caller()
+        caller, reading = current_caller(), RequestReading(request)
         view, restored = images.undelete_image(
-            self._deployment, caller=caller, image_id=image_id_of(request)
+            self._deployment, caller=caller, image_id=image_id_of(request), problems=reading.problems
         )
         return pb.UndeleteImageResponse(image=image_message(view), restored_share_count=restored)
 
+    @once(pb.DeactivateImageResponse)
     def DeactivateImage(
         self, request: pb.DeactivateImageRequest, context: grpc.ServicerContext
     ) -> pb.DeactivateImageResponse:
-        caller = current_caller()
-        view = images.deactivate_image(self._deployment, caller=caller, image_id=image_id_of(request))
+        caller, reading = current_caller(), RequestReading(request)
+        view = images.deactivate_image(
+            self._deployment, caller=caller, image_id=image_id_of(request), problems=reading.problems
+        )
         return pb.DeactivateImageResponse(image=image_message(view))
 
+    @once(pb.ReactivateImageResponse)
     def ReactivateImage(
         self, request: pb.ReactivateImageRequest, context: grpc.ServicerContext
     ) -> pb.ReactivateImageResponse:
-        caller = current_caller()
-        view = images.reactivate_image(self._deployment, caller=caller, image_id=image_id_of(request))
+        caller, reading = current_caller(), RequestReading(request)
+        view = images.reactivate_image(
+            self._deployment, caller=caller, image_id=image_id_of(request), problems=reading.problems
+        )
         return pb.ReactivateImageResponse(image=image_message(view))
 
     def UploadImageData(
@@ -144,7 +157,8 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
         reading = RequestReading(first)
         image_id = image_id_of(first.start)
         announced = read_announcement(reading, first.start)
-        view, disk = image_data.upload_image_data(
+        upload = partial(
+            image_data.upload_image_data,
             self._deployment,
             caller=current_caller(),
             image_id=image_id,
@@ -153,7 +167,21 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
             chunks=_chunks(request_iterator),
             problems=reading.problems,
         )
-        return pb.UploadImageDataResponse(image=image_message(view), disk=disk_message(disk))
+        call = repeatable_call("UploadImageData", first.start)
+        return _uploaded(upload()) if call is None else self._upload_once(call, upload)
+
+    def _upload_once(
+        self, call: RepeatableCall, upload: Callable[..., image_data.Finished]
+    ) -> pb.UploadImageDataResponse:
+        def finishing(finish: image_data.Finish) -> image_data.Finished:
+            return requests.remember(
+                self._deployment, call, finish, lambda finished: as_bytes(_uploaded(finished))
+            )
+
+        answer = requests.once_finished(
+            self._deployment, call, lambda: as_bytes(_uploaded(upload(finishing=finishing)))
+        )
+        return pb.UploadImageDataResponse.FromString(answer)
 
     def DownloadImageData(
         self, request: pb.DownloadImageDataRequest, context: grpc.ServicerContext
@@ -198,6 +226,11 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
             problems=reading.problems,
         )
         return resolution_message(resolution, tenant_id=request.tenant_id)
+
+
+def _uploaded(finished: image_data.Finished) -> pb.UploadImageDataResponse:
+    view, disk = finished
+    return pb.UploadImageDataResponse(image=image_message(view), disk=disk_message(disk))
 
 
 def _chunks(messages: Iterator[pb.UploadImageDataRequest]) -> Iterator[bytes]:

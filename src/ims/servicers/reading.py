@@ -25,6 +25,7 @@ class _AboutImage(Protocol):
 
 
 TENANT_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
+REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,64}", re.ASCII)
 REGION: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 KEY_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 SHA256: Final = re.compile(r"[0-9A-Fa-f]{64}", re.ASCII)
@@ -34,6 +35,8 @@ FOREIGN_ID: Final = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
 MAX_ITEMS: Final = 10_000
 """How many items any list of a request has. Each field has a limit of its own, far below; this one is
 for requests that are nothing but a million empty items: to tell what is wrong would take gigabytes."""
+
+_REQUEST_ID_FIELD: Final = "request_id"
 
 DEFAULT_PAGE_SIZE: Final = 50
 MAX_PAGE_SIZE: Final = 1000
@@ -136,6 +139,9 @@ def _problems(message: Message, prefix: str) -> Iterator[FieldProblem]:
                 yield from _problems(part, f"{place}.")
             elif isinstance(part, str) and "\0" in part:
                 yield FieldProblem(place, "it has a NUL character.")
+            elif part and field.name == _REQUEST_ID_FIELD and not REQUEST_ID.fullmatch(str(part)):
+                what = "1 to 64 printable ASCII characters without spaces"
+                yield FieldProblem(place, f"it is not a request's id: {what}.")
 
 
 @cache

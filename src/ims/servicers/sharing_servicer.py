@@ -12,6 +12,7 @@ from ims.servicers.messages import (
     share_message,
     sharing_message,
 )
+from ims.servicers.once import once
 from ims.servicers.page_tokens import Listing
 from ims.servicers.reading import FOREIGN_ID, RequestReading, image_id_of
 from ims.use_cases import sharing
@@ -26,6 +27,7 @@ class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
 
+    @once(pb.ShareImageResponse)
     def ShareImage(
         self, request: pb.ShareImageRequest, context: grpc.ServicerContext
     ) -> pb.ShareImageResponse:
@@ -51,6 +53,7 @@ class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
             )
         return sharing_message(outcome, viewer=caller.tenant_id)
 
+    @once(pb.UnshareImageResponse)
     def UnshareImage(
         self, request: pb.UnshareImageRequest, context: grpc.ServicerContext
     ) -> pb.UnshareImageResponse:
@@ -146,6 +149,7 @@ class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
             total_size=page.total_size or 0,
         )
 
+    @once(pb.AcceptShareResponse)
     def AcceptShare(
         self, request: pb.AcceptShareRequest, context: grpc.ServicerContext
     ) -> pb.AcceptShareResponse:
@@ -162,16 +166,22 @@ class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
         )
         return pb.AcceptShareResponse(share=share_message(share, viewer=caller.tenant_id))
 
+    @once(pb.RejectShareResponse)
     def RejectShare(
         self, request: pb.RejectShareRequest, context: grpc.ServicerContext
     ) -> pb.RejectShareResponse:
-        caller = current_caller()
-        share = sharing.reject_share(self._deployment, caller=caller, image_id=image_id_of(request))
+        caller, reading = current_caller(), RequestReading(request)
+        share = sharing.reject_share(
+            self._deployment, caller=caller, image_id=image_id_of(request), problems=reading.problems
+        )
         return pb.RejectShareResponse(share=share_message(share, viewer=caller.tenant_id))
 
+    @once(pb.LeaveShareResponse)
     def LeaveShare(
         self, request: pb.LeaveShareRequest, context: grpc.ServicerContext
     ) -> pb.LeaveShareResponse:
-        caller = current_caller()
-        sharing.leave_share(self._deployment, caller=caller, image_id=image_id_of(request))
+        caller, reading = current_caller(), RequestReading(request)
+        sharing.leave_share(
+            self._deployment, caller=caller, image_id=image_id_of(request), problems=reading.problems
+        )
         return pb.LeaveShareResponse()

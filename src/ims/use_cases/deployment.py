@@ -41,6 +41,8 @@ class Deployment:
     limits: Limits = field(default_factory=Limits)
     grace_period: timedelta = timedelta(days=7)
     """How long a deleted image can be restored."""
+    request_memory: timedelta = timedelta(hours=24)
+    """How long the answer to a call with a request id is remembered."""
     upload_lease: timedelta = timedelta(seconds=20)
     """How long an upload is taken to be alive after its process was last heard of."""
     chunk_bytes: int = 1024**2

@@ -1,7 +1,7 @@
 """The story of bytes: upload, download, and what a crash in between leaves to be mended."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from ims.blob_store.interface import BlobDeleted, BlobStore, BlobWriter
@@ -41,6 +41,14 @@ _log = logging.getLogger(__name__)
 
 # --- Upload: reserve, receive, finish ---
 
+Finished = tuple[View, Disk]
+"""An image, and the disk of it that was filled."""
+Finish = Callable[[], Finished]
+
+
+def _just_finish(finish: Finish) -> Finished:
+    return finish()
+
 
 def upload_image_data(
     deployment: Deployment,
@@ -51,14 +59,18 @@ def upload_image_data(
     announced: Announcement,
     chunks: Iterator[bytes],
     problems: Problems = (),
-) -> tuple[View, Disk]:
-    """Fill one disk of an image with the bytes that arrive; return the image and the disk."""
+    finishing: Callable[[Finish], Finished] = _just_finish,
+) -> Finished:
+    """Fill one disk of an image with the bytes that arrive; return the image and the disk.
+
+    `finishing` is given the last step, to do it within a transaction of its own.
+    """
     upload_id = deployment.new_id()
     with deployment.uploads.alive(upload_id):
         reserved = _reserve(deployment, caller, image_id, disk_index, announced, upload_id, problems)
         try:
             stored = _store(deployment, reserved, announced, chunks)
-            return _finish(deployment, caller, image_id, stored), stored
+            return finishing(lambda: (_finish(deployment, caller, image_id, stored), stored))
         except BaseException:
             _give_up_now_or_later(deployment, image_id, _blob_key(upload_id))
             raise

@@ -166,7 +166,12 @@ def delete_image(
 
 @in_one_transaction
 def undelete_image(
-    deployment: Deployment, tx: Transaction, *, caller: Caller, image_id: ImageId
+    deployment: Deployment,
+    tx: Transaction,
+    *,
+    caller: Caller,
+    image_id: ImageId,
+    problems: Problems = (),
 ) -> tuple[View, int]:
     """Restore a deleted image with its shares; return it with the number of shares that came back."""
     view = see_locked(deployment, tx, caller, image_id)
@@ -176,6 +181,7 @@ def undelete_image(
         image=image,
         name_taken=tx.images.name_taken(image.owner, image.name, besides=image.id),
         backup_used=tx.images.backup_used(image.source, besides=image.id),
+        problems=problems,
     )
     enforce(UNDELETE_IMAGE, attempt)
     undeleted = replace(
@@ -190,14 +196,18 @@ def undelete_image(
     return replace(view, image=saved, has_shares=restored > 0), restored
 
 
-def deactivate_image(deployment: Deployment, *, caller: Caller, image_id: ImageId) -> View:
+def deactivate_image(
+    deployment: Deployment, *, caller: Caller, image_id: ImageId, problems: Problems = ()
+) -> View:
     """Refuse an image's bytes to everyone from now on."""
-    return _move(deployment, DEACTIVATE_IMAGE, Verb.DEACTIVATE, caller, image_id)
+    return _move(deployment, DEACTIVATE_IMAGE, Verb.DEACTIVATE, caller, image_id, problems)
 
 
-def reactivate_image(deployment: Deployment, *, caller: Caller, image_id: ImageId) -> View:
+def reactivate_image(
+    deployment: Deployment, *, caller: Caller, image_id: ImageId, problems: Problems = ()
+) -> View:
     """Give a deactivated image's bytes out again."""
-    return _move(deployment, REACTIVATE_IMAGE, Verb.REACTIVATE, caller, image_id)
+    return _move(deployment, REACTIVATE_IMAGE, Verb.REACTIVATE, caller, image_id, problems)
 
 
 @in_one_transaction
@@ -208,30 +218,35 @@ def _move(
     verb: Verb,
     caller: Caller,
     image_id: ImageId,
+    problems: Problems,
 ) -> View:
     view = see_locked(deployment, tx, caller, image_id)
-    enforce(rules, Attempt(caller=caller, image=view.image))
+    enforce(rules, Attempt(caller=caller, image=view.image, problems=problems))
     moved = replace(view.image, state=state_after(verb, view.image))
     return replace(view, image=tx.images.save(moved, now=deployment.now()))
 
 
-def publish_image(deployment: Deployment, *, caller: Caller, image_id: ImageId) -> tuple[View, int]:
+def publish_image(
+    deployment: Deployment, *, caller: Caller, image_id: ImageId, problems: Problems = ()
+) -> tuple[View, int]:
     """Make an image every tenant's; return it with the number of shares that this ended."""
 
     def publish(tx: Transaction, image: Image) -> tuple[Image, int]:
         ended = len(tx.shares.remove(image_id))
         return replace(image, public=True), ended
 
-    return _govern(deployment, PUBLISH_IMAGE, publish, caller, image_id)
+    return _govern(deployment, PUBLISH_IMAGE, publish, caller, image_id, problems)
 
 
-def unpublish_image(deployment: Deployment, *, caller: Caller, image_id: ImageId) -> View:
+def unpublish_image(
+    deployment: Deployment, *, caller: Caller, image_id: ImageId, problems: Problems = ()
+) -> View:
     """Make a public image its owner's private one again."""
 
     def unpublish(_tx: Transaction, image: Image) -> tuple[Image, int]:
         return replace(image, public=False), 0
 
-    return _govern(deployment, UNPUBLISH_IMAGE, unpublish, caller, image_id)[0]
+    return _govern(deployment, UNPUBLISH_IMAGE, unpublish, caller, image_id, problems)[0]
 
 
 @in_one_transaction
@@ -242,9 +257,10 @@ def _govern(
     change: Callable[[Transaction, Image], tuple[Image, int]],
     caller: Caller,
     image_id: ImageId,
+    problems: Problems,
 ) -> tuple[View, int]:
     view = see_locked(deployment, tx, caller, image_id, governing=True)
-    enforce(rules, Attempt(caller=caller, image=view.image))
+    enforce(rules, Attempt(caller=caller, image=view.image, problems=problems))
     changed, ended = change(tx, view.image)
     if changed != view.image:
         changed = tx.images.save(changed, now=deployment.now())

@@ -249,7 +249,7 @@ def accept_share(
     problems: Problems = (),
 ) -> Share:
     """Accept a share, pending or once rejected."""
-    # Asked before the transaction begins: nothing waits for another service while it holds a lock.
+    # Asked before the image is locked: nobody else waits for it while this waits for another service.
     vault = _find_vault(deployment, caller, vault_id)
     return _accept(deployment, caller, image_id, vault_id, vault, problems)
 
@@ -285,16 +285,30 @@ def _find_vault(deployment: Deployment, caller: Caller, vault_id: str) -> Vault 
 
 
 @in_one_transaction
-def reject_share(deployment: Deployment, tx: Transaction, *, caller: Caller, image_id: ImageId) -> Share:
+def reject_share(
+    deployment: Deployment,
+    tx: Transaction,
+    *,
+    caller: Caller,
+    image_id: ImageId,
+    problems: Problems = (),
+) -> Share:
     """Reject a share, pending or accepted; it can be accepted later."""
-    view = _recipients_view(deployment, tx, caller, image_id, REJECT_SHARE)
+    view = _recipients_view(deployment, tx, caller, image_id, REJECT_SHARE, problems)
     return _decide(deployment, tx, view, ShareStatus.REJECTED, vault_id="")
 
 
 @in_one_transaction
-def leave_share(deployment: Deployment, tx: Transaction, *, caller: Caller, image_id: ImageId) -> None:
+def leave_share(
+    deployment: Deployment,
+    tx: Transaction,
+    *,
+    caller: Caller,
+    image_id: ImageId,
+    problems: Problems = (),
+) -> None:
     """Remove a share from the recipient's side."""
-    _recipients_view(deployment, tx, caller, image_id, LEAVE_SHARE)
+    _recipients_view(deployment, tx, caller, image_id, LEAVE_SHARE, problems)
     tx.shares.remove(image_id, (caller.tenant_id,))
 
 
@@ -304,9 +318,10 @@ def _recipients_view(
     caller: Caller,
     image_id: ImageId,
     rules: tuple[Rule[Attempt], ...],
+    problems: Problems,
 ) -> View:
     view = see_locked(deployment, tx, caller, image_id)
-    enforce(rules, Attempt(caller=caller, image=view.image, share=view.share))
+    enforce(rules, Attempt(caller=caller, image=view.image, share=view.share, problems=problems))
     return view
 
 

@@ -7,6 +7,7 @@ from typing import Final
 from ims.use_cases.deployment import Deployment
 from ims.use_cases.image_data import give_up_dead_uploads
 from ims.use_cases.images import purge_images
+from ims.use_cases.requests import forget_requests
 
 SWEEP: Final = "sweep"
 _LEASE: Final = timedelta(minutes=1)
@@ -19,17 +20,27 @@ class Swept:
 
     dead_uploads: int
     purged_images: int
+    forgotten_requests: int
+
+    @property
+    def anything(self) -> bool:
+        return any((self.dead_uploads, self.purged_images, self.forgotten_requests))
 
 
 def sweep(deployment: Deployment, holder: str) -> Swept | None:
-    """Give up dead uploads and purge deleted images; None while another instance is at it."""
+    """Give up dead uploads, purge deleted images and forget old calls.
+
+    None while another instance is at it.
+    """
     now = deployment.now()
     with deployment.database.transaction() as tx:
         if not tx.duties.claim(SWEEP, holder, now=now, until=now + _LEASE):
             return None
     try:
         return Swept(
-            dead_uploads=give_up_dead_uploads(deployment), purged_images=purge_images(deployment)
+            dead_uploads=give_up_dead_uploads(deployment),
+            purged_images=purge_images(deployment),
+            forgotten_requests=forget_requests(deployment),
         )
     finally:
         with deployment.database.transaction() as tx:

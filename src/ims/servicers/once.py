@@ -1,0 +1,70 @@
+"""Calls that carry a request id: what makes a repetition the same call, and how it gets its answer."""
+
+import hashlib
+from collections.abc import Callable
+from functools import wraps
+from typing import Protocol, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from ims.domain.repetition import RepeatableCall
+from ims.servicers.current_call import current_caller
+from ims.servicers.reading import REQUEST_ID
+from ims.use_cases import requests
+from ims.use_cases.deployment import Deployment
+
+
+class _Servicer(Protocol):
+    _deployment: Deployment
+
+
+Servicer = TypeVar("Servicer", bound=_Servicer)
+Asked = TypeVar("Asked", bound=Message)
+Answer = TypeVar("Answer", bound=Message)
+_Method = Callable[[Servicer, Asked, grpc.ServicerContext], Answer]
+
+
+def once(
+    answer_type: type[Answer],
+) -> Callable[[_Method[Servicer, Asked, Answer]], _Method[Servicer, Asked, Answer]]:
+    """Have a method that changes something answer a repeated call as it did the first time (law 5.9)."""
+
+    def make(method: _Method[Servicer, Asked, Answer]) -> _Method[Servicer, Asked, Answer]:
+        @wraps(method)
+        def answered(self: Servicer, request: Asked, context: grpc.ServicerContext) -> Answer:
+            call = repeatable_call(method.__name__, request)
+            if call is None:
+                return method(self, request, context)
+            answer = requests.once(
+                self._deployment, call, lambda: as_bytes(method(self, request, context))
+            )
+            return answer_type.FromString(answer)
+
+        return answered
+
+    return make
+
+
+def repeatable_call(method: str, request: Message) -> RepeatableCall | None:
+    """Return the call that a request id stands for; None where a repetition is a call like any other.
+
+    That is so without an id, with one that declines the call anyway, and where nothing is changed.
+    """
+    request_id = getattr(request, "request_id")  # noqa: B009 - every request here has it, no type says so
+    if not REQUEST_ID.fullmatch(request_id) or getattr(request, "validate_only", False):
+        return None
+    caller = current_caller()
+    body = type(request)()
+    body.CopyFrom(request)
+    body.ClearField("request_id")
+    # What a caller may do depends on its roles: whoever has others does not repeat the call.
+    digest = hashlib.sha256(",".join(sorted(caller.roles)).encode() + b"\0" + as_bytes(body))
+    return RepeatableCall(
+        tenant_id=caller.tenant_id, request_id=request_id, method=method, digest=digest.digest()
+    )
+
+
+def as_bytes(message: Message) -> bytes:
+    """Return a message as bytes, the same for the same message."""
+    return message.SerializeToString(deterministic=True)
