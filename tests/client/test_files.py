@@ -287,7 +287,7 @@ class TestCreateFromFile:
         assert image.id in caught.value.__notes__[0]
 
     def test_an_upload_that_ends_busy_is_deleted_when_it_is_idle(self, acme, disk_file, monkeypatch):
-        monkeypatch.setattr("ims.client.files._DISCARD_PAUSE_SECONDS", 0.01)
+        monkeypatch.setattr("ims.client.files._IDLE_PAUSE_SECONDS", 0.01)
         delete, tries = Client.delete_image, []
 
         def busy_at_first(self, image_id, **options):

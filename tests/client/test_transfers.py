@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from ims.client import DamagedDownload, Declined, Disk, Image
+from ims.client.files import _when_idle
 from ims.v1.image_service_pb2 import DownloadImageDataResponse
 
 CONTENT = b"bytes of a disk " * 1024
@@ -91,7 +92,7 @@ class TestUpload:
         go_on.set()
 
         monkeypatch.undo()
-        acme._delete_when_idle(image.id)
+        _when_idle(lambda: acme.delete_image(image.id))
 
 
 class TestDownload:

@@ -1,5 +1,7 @@
 """A channel to one server, and the one way in which calls are made over it."""
 
+import math
+import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Final, Protocol, Self, TypeVar
@@ -8,6 +10,12 @@ import grpc
 
 from ims.client.credentials import Credentials
 from ims.client.errors import Declined, Unreachable, to_exception
+from ims.client.repetition import (
+    PAUSES_SECONDS,
+    asked_to_wait_seconds,
+    give_request_id,
+    may_be_repeated,
+)
 from ims.v1.admin_service_pb2_grpc import AdminServiceStub
 from ims.v1.image_service_pb2_grpc import ImageServiceStub
 from ims.v1.sharing_service_pb2_grpc import SharingServiceStub
@@ -28,6 +36,9 @@ _OPTIONS: Final = (
     # a ping every five minutes for granted, and more of them for an attack.
     ("grpc.keepalive_time_ms", 310_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    # A server that is started again is found again soon, and not after the library's second or more.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
 )
 
 
@@ -72,11 +83,22 @@ class Connection:
     def _call(
         self, method: "grpc.UnaryUnaryMultiCallable[_Request, _Response]", request: _Request
     ) -> _Response:
-        """Make a small call. Raises Declined or Unreachable."""
-        try:
-            return method(request, timeout=self._timeout_seconds, metadata=self._credentials.metadata())
-        except grpc.RpcError as error:
-            raise self._meaning(error) from error
+        """Make a small call, a few times where nobody answers. Raises Declined or Unreachable.
+
+        One that changes something has an id, and one effect.
+        """
+        give_request_id(request)
+        until = time.monotonic() + self._timeout_seconds
+        pauses = iter(PAUSES_SECONDS)
+        while True:
+            left = until - time.monotonic()
+            try:
+                return method(request, timeout=left, metadata=self._credentials.metadata())
+            except grpc.RpcError as error:
+                pause = max(next(pauses, math.inf), asked_to_wait_seconds(error))
+                if not may_be_repeated(error) or time.monotonic() + pause >= until:
+                    raise self._meaning(error) from error
+            time.sleep(pause)
 
     def _pages(
         self, method: "grpc.UnaryUnaryMultiCallable[_PageRequest, _Page]", request: _PageRequest

@@ -94,6 +94,11 @@ def to_exception(error: grpc.RpcError, *, server: str) -> Declined | Unreachable
     )
 
 
+def details_of(error: grpc.RpcError, kind: type[_Detail]) -> Iterator[_Detail]:
+    """Yield what a failed call says of one kind."""
+    return _details(_status(error), kind)
+
+
 def _status(error: grpc.RpcError) -> Status:
     try:
         return rpc_status.from_call(error) or Status()

@@ -4,12 +4,16 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final, Unpack
+from typing import BinaryIO, Final, TypeVar, Unpack
+
+import grpc
 
 from ims.client.disk_format import guess_format
 from ims.client.errors import DamagedDownload, Declined, Unreachable
 from ims.client.images import NewImageAttributes
+from ims.client.repetition import PAUSES_SECONDS, may_be_repeated, new_request_id
 from ims.client.transfers import TransferCalls
 from ims.client.vocabulary import (
     Disk,
@@ -26,10 +30,12 @@ Progress = Callable[[int, int], None]
 """Is told, after every chunk, how many bytes are done and how many there are; not always by the same
 thread. What it raises ends the transfer."""
 
+Answer = TypeVar("Answer")
+
 CHUNK_BYTES: Final = 1024 * 1024
 
-_DISCARD_TRIES: Final = 25
-_DISCARD_PAUSE_SECONDS: Final = 0.2
+_IDLE_TRIES: Final = 25
+_IDLE_PAUSE_SECONDS: Final = 0.2
 _LONGEST_FILE_NAME: Final = 255
 
 
@@ -43,24 +49,42 @@ class FileCalls(TransferCalls):
         disk_index: int = 0,
         *,
         sha256: str = "",
+        request_id: str = "",
         progress: Progress | None = None,
     ) -> UploadImageDataResponse:
-        """Upload a file as one disk of an image.
+        """Upload a file as one disk of an image, from its beginning again when the connection is lost.
 
         Without `sha256` the file is read once more beforehand, to announce it. Raises Declined,
         Unreachable, and OSError about the file.
         """
         path = Path(path)
         sha256 = sha256 or sha256_of(path)
-        with path.open("rb", buffering=0) as file:
-            size_bytes = _size_bytes(file)
-            return self.upload_image_data(
-                image_id,
-                _chunks(file, size_bytes, progress),
-                size_bytes=size_bytes,
-                sha256=sha256,
-                disk_index=disk_index,
-            )
+        request_id = request_id or new_request_id()
+
+        def send() -> UploadImageDataResponse:
+            with path.open("rb", buffering=0) as file:
+                size_bytes = _size_bytes(file)
+                return self.upload_image_data(
+                    image_id,
+                    _chunks(file, size_bytes, progress),
+                    size_bytes=size_bytes,
+                    sha256=sha256,
+                    disk_index=disk_index,
+                    request_id=request_id,
+                )
+
+        attempt: Callable[[], UploadImageDataResponse] = send
+        for pause in PAUSES_SECONDS:
+            try:
+                return attempt()
+            except (Declined, Unreachable) as trouble:
+                if not isinstance(trouble.__cause__, grpc.RpcError) or not may_be_repeated(
+                    trouble.__cause__
+                ):
+                    raise
+            time.sleep(pause)
+            attempt = partial(_when_idle, send)
+        return attempt()
 
     def download(
         self,
@@ -144,22 +168,21 @@ class FileCalls(TransferCalls):
 
     def _discard(self, image_id: str, error: BaseException) -> None:
         try:
-            self._delete_when_idle(image_id)
+            _when_idle(partial(self.delete_image, image_id))
         except (Declined, Unreachable) as trouble:
             error.add_note(f"The record of the image is still there, as {image_id}: {trouble}")
 
-    def _delete_when_idle(self, image_id: str) -> None:
-        """Delete an image; where an upload was broken off, the service may need a moment to notice."""
-        for _ in range(_DISCARD_TRIES):
-            try:
-                self.delete_image(image_id)
-            except Declined as declined:
-                if not declined.is_for(ErrorReason.IMAGE_BUSY):
-                    raise
-                time.sleep(_DISCARD_PAUSE_SECONDS)
-            else:
-                return
-        self.delete_image(image_id)
+
+def _when_idle(call: Callable[[], Answer]) -> Answer:
+    """Make a call about an image whose upload was broken off, which the service may not know yet."""
+    for _ in range(_IDLE_TRIES):
+        try:
+            return call()
+        except Declined as declined:
+            if not declined.is_for(ErrorReason.IMAGE_BUSY):
+                raise
+        time.sleep(_IDLE_PAUSE_SECONDS)
+    return call()
 
 
 def sha256_of(path: str | os.PathLike[str], *, progress: Progress | None = None) -> str:

@@ -87,6 +87,7 @@ class ImageCalls(Connection):
         roles: Sequence[DiskRole] = (),
         source: Source | None = None,
         validate_only: bool = False,
+        request_id: str = "",
         **attributes: Unpack[NewImageAttributes],
     ) -> Image:
         """Create the record of an image, QUEUED until its disks are uploaded.
@@ -98,7 +99,12 @@ class ImageCalls(Connection):
         for disk, role in zip(disks, roles or [Disk.ROLE_UNSPECIFIED] * len(disks), strict=True):
             disk.role = role
         request = CreateImageRequest(
-            name=name, type=type, disks=disks, source=source, validate_only=validate_only
+            name=name,
+            type=type,
+            disks=disks,
+            source=source,
+            validate_only=validate_only,
+            request_id=request_id,
         )
         _fill(request, attributes)
         return self._call(self._images.CreateImage, request).image
@@ -141,35 +147,51 @@ class ImageCalls(Connection):
         for page in self._pages(self._images.ListImages, request):
             yield from page.images
 
-    def update_image(self, image_id: str, *, etag: str = "", **changes: Unpack[ImageChanges]) -> Image:
+    def update_image(
+        self, image_id: str, *, etag: str = "", request_id: str = "", **changes: Unpack[ImageChanges]
+    ) -> Image:
         """Change what is given, and nothing else; with an etag, only if the image still bears it."""
         image = Image()
         request = UpdateImageRequest(
-            image_id=image_id, update_mask=FieldMask(paths=_fill(image, changes)), image=image, etag=etag
+            image_id=image_id,
+            update_mask=FieldMask(paths=_fill(image, changes)),
+            image=image,
+            etag=etag,
+            request_id=request_id,
         )
         return self._call(self._images.UpdateImage, request).image
 
     def delete_image(
-        self, image_id: str, *, etag: str = "", validate_only: bool = False
+        self, image_id: str, *, etag: str = "", validate_only: bool = False, request_id: str = ""
     ) -> DeleteImageResponse:
         """Delete an image and end its shares; it can be undeleted for a while.
 
         With an etag, only if the image still bears it; with `validate_only`, nothing happens.
         """
-        request = DeleteImageRequest(image_id=image_id, etag=etag, validate_only=validate_only)
+        request = DeleteImageRequest(
+            image_id=image_id, etag=etag, validate_only=validate_only, request_id=request_id
+        )
         return self._call(self._images.DeleteImage, request)
 
-    def undelete_image(self, image_id: str) -> UndeleteImageResponse:
+    def undelete_image(self, image_id: str, *, request_id: str = "") -> UndeleteImageResponse:
         """Restore a deleted image with its shares."""
-        return self._call(self._images.UndeleteImage, UndeleteImageRequest(image_id=image_id))
+        return self._call(
+            self._images.UndeleteImage, UndeleteImageRequest(image_id=image_id, request_id=request_id)
+        )
 
-    def deactivate_image(self, image_id: str) -> Image:
+    def deactivate_image(self, image_id: str, *, request_id: str = "") -> Image:
         """Refuse an image's bytes to everyone from now on."""
-        return self._call(self._images.DeactivateImage, DeactivateImageRequest(image_id=image_id)).image
+        return self._call(
+            self._images.DeactivateImage,
+            DeactivateImageRequest(image_id=image_id, request_id=request_id),
+        ).image
 
-    def reactivate_image(self, image_id: str) -> Image:
+    def reactivate_image(self, image_id: str, *, request_id: str = "") -> Image:
         """Make a deactivated image ACTIVE again."""
-        return self._call(self._images.ReactivateImage, ReactivateImageRequest(image_id=image_id)).image
+        return self._call(
+            self._images.ReactivateImage,
+            ReactivateImageRequest(image_id=image_id, request_id=request_id),
+        ).image
 
     def resolve_image(
         self,

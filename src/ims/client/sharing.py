@@ -33,6 +33,7 @@ class SharingCalls(Connection):
         *,
         allow_partial: bool = False,
         validate_only: bool = False,
+        request_id: str = "",
     ) -> ShareImageResponse:
         """Share an image with up to 100 more tenants: all of them, or none.
 
@@ -47,14 +48,22 @@ class SharingCalls(Connection):
             ],
             allow_partial=allow_partial,
             validate_only=validate_only,
+            request_id=request_id,
         )
         return self._call(self._sharing.ShareImage, request)
 
     def unshare_image(
-        self, image_id: str, tenant_ids: Iterable[str] = (), *, all_tenants: bool = False
+        self,
+        image_id: str,
+        tenant_ids: Iterable[str] = (),
+        *,
+        all_tenants: bool = False,
+        request_id: str = "",
     ) -> UnshareImageResponse:
         """Stop sharing an image with some tenants, or with all. Nothing serves them any more."""
-        request = UnshareImageRequest(image_id=image_id, tenant_ids=tenant_ids, all_tenants=all_tenants)
+        request = UnshareImageRequest(
+            image_id=image_id, tenant_ids=tenant_ids, all_tenants=all_tenants, request_id=request_id
+        )
         return self._call(self._sharing.UnshareImage, request)
 
     def get_share(self, image_id: str, tenant_id: str = "") -> Share:
@@ -81,15 +90,17 @@ class SharingCalls(Connection):
         for page in self._pages(self._sharing.ListReceivedShares, request):
             yield from page.received_shares
 
-    def accept_share(self, image_id: str, *, vault_id: str = "") -> Share:
+    def accept_share(self, image_id: str, *, vault_id: str = "", request_id: str = "") -> Share:
         """Accept a share; that of a full-ECS image may need a backup vault."""
-        request = AcceptShareRequest(image_id=image_id, vault_id=vault_id)
+        request = AcceptShareRequest(image_id=image_id, vault_id=vault_id, request_id=request_id)
         return self._call(self._sharing.AcceptShare, request).share
 
-    def reject_share(self, image_id: str) -> Share:
+    def reject_share(self, image_id: str, *, request_id: str = "") -> Share:
         """Reject a share; it can be accepted later."""
-        return self._call(self._sharing.RejectShare, RejectShareRequest(image_id=image_id)).share
+        return self._call(
+            self._sharing.RejectShare, RejectShareRequest(image_id=image_id, request_id=request_id)
+        ).share
 
-    def leave_share(self, image_id: str) -> None:
+    def leave_share(self, image_id: str, *, request_id: str = "") -> None:
         """Remove a share from the recipient's side."""
-        self._call(self._sharing.LeaveShare, LeaveShareRequest(image_id=image_id))
+        self._call(self._sharing.LeaveShare, LeaveShareRequest(image_id=image_id, request_id=request_id))

@@ -7,6 +7,7 @@ import grpc
 
 from ims.client.errors import DamagedDownload
 from ims.client.images import ImageCalls
+from ims.client.repetition import new_request_id
 from ims.client.vocabulary import UploadImageDataResponse
 from ims.v1.image_service_pb2 import (
     DownloadImageDataRequest,
@@ -26,14 +27,19 @@ class TransferCalls(ImageCalls):
         size_bytes: int,
         sha256: str = "",
         disk_index: int = 0,
+        request_id: str = "",
     ) -> UploadImageDataResponse:
-        """Upload the bytes of one disk, in chunks of at most 4 MiB.
+        """Upload the bytes of one disk, in chunks of at most 4 MiB. It is not repeated by itself.
 
         Without `sha256` the service compares nothing but the size. The chunks are asked for by
         another thread; what they raise, this raises too, beside Declined and Unreachable.
         """
         start = UploadImageDataRequest.Start(
-            image_id=image_id, disk_index=disk_index, size_bytes=size_bytes, sha256=sha256
+            image_id=image_id,
+            disk_index=disk_index,
+            size_bytes=size_bytes,
+            sha256=sha256,
+            request_id=request_id or new_request_id(),
         )
         requests = _UploadRequests(start, chunks)
         call = self._images.UploadImageData.future(iter(requests), metadata=self._credentials.metadata())
