@@ -19,6 +19,9 @@ class Client(FileCalls, SharingCalls, AdminCalls):
     For every RPC there is a method of its name; lists are iterators over all pages, answers are the
     messages of the contract. What is refused raises Declined; where nobody answers, Unreachable.
     Nothing is sent before the first call. Threads may share a client.
+
+    Where nobody answers, calls are repeated a few times. Those that change something carry a request
+    id, so that they have one effect; whoever wants to repeat a call later on gives it `request_id`.
     """
 
     def __init__(
