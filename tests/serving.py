@@ -121,11 +121,13 @@ def wait_until_gone(pid: int, seconds: float = START_SECONDS) -> None:
 
 
 def is_running(pid: int) -> bool:
+    process = Path(f"/proc/{pid}")
     try:
-        status = Path(f"/proc/{pid}/stat").read_text()
+        status = (process / "stat").read_text()
+        # The first thread of a process may be dead while others still hold its sockets.
+        return status.rpartition(")")[2].split()[0] != "Z" or len(list((process / "task").iterdir())) > 1
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 def _memory_mib(pid: int, name: str) -> float:
