@@ -151,7 +151,7 @@ RAISE_SERIALIZATION_FAILURE = "DO $$ BEGIN RAISE SQLSTATE '40001'; END $$"
 @contextmanager
 def everything_locked(database: Database, kind: str) -> Iterator[None]:
     """Keep every writer waiting, as another instance would that has stopped in a transaction."""
-    url = database._backend.engine.url
+    url = database._backend._engine.url
     if kind == POSTGRESQL:
         connection = psycopg.connect(
             url.set(drivername="postgresql").render_as_string(hide_password=False)
@@ -278,6 +278,21 @@ def test_a_server_that_goes_and_comes_back_is_used_again(own_postgres, database_
     assert database_of_own.is_reachable()
     assert is_there(database_of_own, image)
     put(database_of_own, an_image())
+
+
+def test_once_one_thread_has_seen_that_a_server_was_gone_no_thread_uses_an_old_connection(
+    own_postgres, database_of_own
+):
+    image = an_image()
+    put(database_of_own, image)
+    with ThreadPoolExecutor(1) as another:
+        assert another.submit(is_there, database_of_own, image).result()
+        own_postgres.stop()
+        own_postgres.start()
+        with told_away():
+            is_there(database_of_own, image)
+
+        assert another.submit(is_there, database_of_own, image).result()
 
 
 def test_a_server_that_goes_in_the_middle_of_a_transaction_undoes_it(own_postgres, database_of_own):

@@ -427,7 +427,7 @@ def test_without_the_claim_they_are_not_one(
 
 def test_an_id_costs_two_statements(as_: As, deployment: Deployment):
     statements: list[str] = []
-    engine = deployment.database._backend.engine
+    engine = deployment.database._backend._engine
 
     def count(_connection, _cursor, statement, *_):
         statements.append(statement)

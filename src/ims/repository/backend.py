@@ -9,12 +9,15 @@ import sqlalchemy as sa
 class Backend(Protocol):
     """One kind of database: how to connect, how a writing transaction begins, how a wait is ended."""
 
-    engine: sa.Engine
-    """Its connections commit every statement by itself; transactions are begun by `begin`."""
-
     @property
     def embedded(self) -> bool:
         """Whether the database is this deployment's own file, which it may migrate unasked."""
+
+    def connect(self, seconds: float) -> sa.Connection:
+        """Connect within about so many seconds.
+
+        What is executed is committed at once; transactions are begun by `begin`.
+        """
 
     def queue(self, seconds: float) -> AbstractContextManager[None]:
         """Hold the right to write for the block, where only one can.

@@ -1,5 +1,6 @@
 """The two ways to talk to the catalogue, reading and writing, and what both do when it is away."""
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +36,8 @@ _RETRYABLE: Final = {"40001", "40P01"}
 """SQLSTATEs of a transaction that the database itself asks to be tried again."""
 _READ_ONLY: Final = "25006"
 """The SQLSTATE of a server that has just become a standby."""
+_LEAST_PAUSE_SECONDS: Final = 0.01
+_MOST_PAUSE_SECONDS: Final = 0.1
 _MARGIN: Final = 0.2
 _MOST_MARGIN_SECONDS: Final = 0.2
 """How much of a call's time is left for telling the caller that the catalogue took too long."""
@@ -76,6 +79,8 @@ class Database:
         self._patience_seconds = patience_seconds
         self._session = _Session()
         self._away = False
+        self._generation = 0
+        """Rises when connections that were opened before are not to be trusted any more."""
 
     def prepare(self) -> None:
         """Bring an embedded catalogue up to date; see to it that a server's is.
@@ -142,6 +147,8 @@ class Database:
             except _TryAgain:
                 if self._session.transaction is not None:
                     raise  # it is only a part of the transaction that must be told again
+                # Not at once, or the two that came into each other's way do so again.
+                time.sleep(random.uniform(_LEAST_PAUSE_SECONDS, _MOST_PAUSE_SECONDS))  # noqa: S311
         return self._run_once(story)
 
     def is_reachable(self) -> bool:
@@ -155,6 +162,8 @@ class Database:
         except Rejection:
             self._away = True
         else:
+            if self._away:
+                self._generation += 1
             self._away = False
         return not self._away
 
@@ -187,6 +196,9 @@ class Database:
             with _WATCHDOG.watching(seconds, lambda: self._backend.cut(link.connection)):
                 yield link
         except DBAPIError as error:
+            if error.connection_invalidated:
+                # What has cut one connection has cut those of others too: no old one is used again.
+                self._generation += 1
             if error.connection_invalidated or _is_unavailable(error):
                 self._forget()
                 raise _unavailable() from error
@@ -196,8 +208,9 @@ class Database:
 
     def _link(self) -> "_Link":
         session = self._session
-        if session.link is None:
-            session.link = _Link(self._backend.engine.connect())
+        if session.link is None or session.link.generation != self._generation:
+            session.link = None  # closed before another is opened
+            session.link = _Link(self._backend.connect(self._seconds()), self._generation)
         return session.link
 
     def _roll_back(self, link: "_Link") -> None:
@@ -232,8 +245,9 @@ class _Session(threading.local):
 class _Link:
     """A thread's connection, closed as soon as the thread or the database lets go of it."""
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, connection: sa.Connection, generation: int) -> None:
         self.connection = connection
+        self.generation = generation
         self.reading = Reading(connection)
         self.transaction = Transaction(connection)
 

@@ -2,6 +2,7 @@
 
 import math
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -24,17 +25,26 @@ class PostgresqlBackend:
     def __init__(self, url: sa.URL, *, patience_seconds: float) -> None:
         self._patience_seconds = patience_seconds
         try:
-            self.engine = sa.create_engine(
+            self._engine = sa.create_engine(
                 url.set(drivername="postgresql+psycopg"),
                 poolclass=NullPool,
                 isolation_level="AUTOCOMMIT",
                 hide_parameters=True,
-                connect_args={"connect_timeout": math.ceil(patience_seconds)},
             )
         except ModuleNotFoundError as error:
             message = "PostgreSQL needs the extra: pip install 'ims[postgres]'"
             raise UnusableDatabase(message) from error
-        event.listen(self.engine, "connect", self._prepare)
+        self._connecting = _Connecting()
+        event.listen(self._engine, "do_connect", self._hurry)
+        event.listen(self._engine, "connect", self._prepare)
+
+    def connect(self, seconds: float) -> sa.Connection:
+        self._connecting.seconds = seconds
+        return self._engine.connect()
+
+    def _hurry(self, _dialect: object, _record: object, _args: object, details: dict[str, Any]) -> None:
+        # In whole seconds, of which the driver takes two at the least.
+        details["connect_timeout"] = max(2, int(self._connecting.seconds))
 
     def _prepare(self, connection: Any, _record: object) -> None:  # noqa: ANN401 - psycopg may be missing
         # For what is read outside a transaction; a transaction sets its own.
@@ -56,13 +66,13 @@ class PostgresqlBackend:
         raw: Any = connection.connection.dbapi_connection
         try:
             raw.execute(sql, prepare=False)
-        except raw_error(self.engine) as error:
+        except _raw_error(self._engine) as error:
             raise sa.exc.DBAPIError.instance(
-                sql, None, error, raw_error(self.engine), dialect=self.engine.dialect
+                sql, None, error, _raw_error(self._engine), dialect=self._engine.dialect
             ) from error
 
     def close(self) -> None:
-        self.engine.dispose()
+        self._engine.dispose()
 
     def cut(self, connection: sa.Connection) -> None:
         raw: Any = connection.connection.dbapi_connection
@@ -72,7 +82,13 @@ class PostgresqlBackend:
             waiting_on.detach()
 
 
-def raw_error(engine: sa.Engine) -> type[Exception]:
+class _Connecting(threading.local):
+    """What a thread that connects has in mind."""
+
+    seconds: float = 0
+
+
+def _raw_error(engine: sa.Engine) -> type[Exception]:
     """Return the class of the driver's own errors."""
     assert engine.dialect.dbapi is not None  # an engine has loaded its driver
     return engine.dialect.dbapi.Error

@@ -22,12 +22,15 @@ class SqliteBackend:
     embedded: Final = True
 
     def __init__(self, url: sa.URL) -> None:
-        self.engine = sa.create_engine(
+        self._engine = sa.create_engine(
             url, poolclass=NullPool, isolation_level="AUTOCOMMIT", hide_parameters=True
         )
-        event.listen(self.engine, "connect", _prepare)
+        event.listen(self._engine, "connect", _prepare)
         # A file in memory is one connection's own, and nobody waits for it.
         self._turn = _Turn(Path(url.database)) if url.database and url.database != ":memory:" else None
+
+    def connect(self, seconds: float) -> sa.Connection:  # noqa: ARG002 - a file is there or not
+        return self._engine.connect()
 
     @contextmanager
     def queue(self, seconds: float) -> Iterator[None]:
@@ -44,7 +47,7 @@ class SqliteBackend:
     def close(self) -> None:
         if self._turn is not None:
             self._turn.close()
-        self.engine.dispose()
+        self._engine.dispose()
 
     def cut(self, connection: sa.Connection) -> None:
         cast("sqlite3.Connection", connection.connection.dbapi_connection).interrupt()
