@@ -28,6 +28,7 @@ from ims.servicers.admission import Rooms
 from ims.servicers.health import HEALTH_SERVICE, Health
 from ims.servicers.image_servicer import ImageServicer
 from ims.servicers.interceptors import OutermostInterceptor
+from ims.servicers.messages import RENDERER
 from ims.servicers.patience import Patience
 from ims.servicers.reflection import add_reflection
 from ims.servicers.sharing_servicer import SharingServicer
@@ -202,7 +203,11 @@ def migrate(settings: Settings) -> tuple[str, ...]:
 def _database(settings: Settings) -> Database:
     try:
         settings.data.mkdir(parents=True, exist_ok=True)
-        return Database(settings.catalogue_url, patience_seconds=settings.database_patience_seconds)
+        return Database(
+            settings.catalogue_url,
+            renderer=RENDERER,
+            patience_seconds=settings.database_patience_seconds,
+        )
     except (OSError, UnusableDatabase) as error:
         raise SettingsError(str(error)) from error
 

@@ -220,5 +220,10 @@ class Image:
         return self.encryption_key_id is not None
 
     @property
+    def size_bytes(self) -> int:
+        """How large the files of its disks are together."""
+        return sum(disk.size_bytes for disk in self.disks)
+
+    @property
     def etag(self) -> str:
         return f'"{self.version}"'

@@ -8,13 +8,7 @@ from contextlib import contextmanager
 from typing import Final, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import (
-    ArgumentError,
-    DBAPIError,
-    InterfaceError,
-    OperationalError,
-    SQLAlchemyError,
-)
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from ims.domain.rejection import Category, Reason, Rejection, reject
 from ims.repository.backend import Backend, UnusableDatabase
@@ -22,6 +16,7 @@ from ims.repository.duties import Duties
 from ims.repository.images import ImageRepository
 from ims.repository.pending_blobs import PendingBlobs
 from ims.repository.postgresql import PostgresqlBackend
+from ims.repository.renderer import Renderer
 from ims.repository.requests import Requests
 from ims.repository.schema import bring_up_to_date, refuse_outdated
 from ims.repository.shares import ShareRepository
@@ -48,8 +43,8 @@ _PROBE_SECONDS: Final = 1.0
 class Reading:
     """Reads records; each statement sees what is committed when it runs."""
 
-    def __init__(self, connection: sa.Connection) -> None:
-        self.images = ImageRepository(connection)
+    def __init__(self, connection: sa.Connection, renderer: Renderer | None) -> None:
+        self.images = ImageRepository(connection, renderer)
         self.shares = ShareRepository(connection)
         self.pending_blobs = PendingBlobs(connection)
         self.requests = Requests(connection)
@@ -61,8 +56,8 @@ class Transaction(Reading):
     `images.lock` takes the lock on the image whose disks or shares are judged.
     """
 
-    def __init__(self, connection: sa.Connection) -> None:
-        super().__init__(connection)
+    def __init__(self, connection: sa.Connection, renderer: Renderer | None) -> None:
+        super().__init__(connection, renderer)
         self.duties = Duties(connection)
 
 
@@ -71,11 +66,19 @@ class Database:
 
     Every thread has one connection, which it keeps. Whoever waits for the catalogue waits no longer than
     `patience_seconds`, nor than its call may take (`until`): then it is told CATALOGUE_UNAVAILABLE.
-    Raises UnusableDatabase when nothing can be kept at such an address.
+    With a renderer, images are kept as bytes too. Raises UnusableDatabase when nothing can be kept at
+    such an address.
     """
 
-    def __init__(self, url: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        renderer: Renderer | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
         self._backend = _backend(url, patience_seconds)
+        self._renderer = renderer
         self._patience_seconds = patience_seconds
         self._session = _Session()
         self._away = False
@@ -210,7 +213,8 @@ class Database:
         session = self._session
         if session.link is None or session.link.generation != self._generation:
             session.link = None  # closed before another is opened
-            session.link = _Link(self._backend.connect(self._seconds()), self._generation)
+            connection = self._backend.connect(self._seconds())
+            session.link = _Link(connection, self._generation, self._renderer)
         return session.link
 
     def _roll_back(self, link: "_Link") -> None:
@@ -245,11 +249,11 @@ class _Session(threading.local):
 class _Link:
     """A thread's connection, closed as soon as the thread or the database lets go of it."""
 
-    def __init__(self, connection: sa.Connection, generation: int) -> None:
+    def __init__(self, connection: sa.Connection, generation: int, renderer: Renderer | None) -> None:
         self.connection = connection
         self.generation = generation
-        self.reading = Reading(connection)
-        self.transaction = Transaction(connection)
+        self.reading = Reading(connection, renderer)
+        self.transaction = Transaction(connection, renderer)
 
     def __del__(self) -> None:
         # Not left to the garbage collector: a server has only so many connections to give.

@@ -33,8 +33,10 @@ from ims.domain.page import ImageFilter, Page, PageRequest, ShareFilter
 from ims.domain.rejection import Category, Reason, reject
 from ims.domain.share import ShareStatus
 from ims.domain.tenant import Region, TenantId
-from ims.domain.view import View
+from ims.domain.view import ReadyView, View
+from ims.repository.renderer import Renderer
 from ims.repository.shares import to_share
+from ims.repository.statement import Statement
 from ims.repository.tables import images, shares, tags
 from ims.repository.times import from_microseconds, to_microseconds
 
@@ -55,6 +57,25 @@ _VIEWS = sa.select(
     )
 )
 _ONE = _VIEWS.where(images.c.id == sa.bindparam("id"))
+_usable = sa.and_(
+    images.c.rendering_version == images.c.version,
+    images.c.rendering_format == sa.bindparam("format", type_=sa.Integer),
+)
+# For who only wants to see an image: what its visibility hangs on, and its bytes where they are ready.
+_READY = Statement(
+    sa.select(
+        images.c.owner,
+        images.c.public,
+        images.c.state,
+        images.c.declared_by,
+        images.c.purge_time,
+        sa.exists().where(
+            shares.c.image_id == images.c.id, shares.c.tenant_id == sa.bindparam("viewer")
+        ),
+        _has_shares,
+        sa.case((_usable, images.c.rendering)),
+    ).where(images.c.id == sa.bindparam("id"))
+)
 # Who may not see an image has no business with its lock either.
 _LOCK = (
     sa.select(images.c.id)
@@ -77,13 +98,25 @@ _LOCK = (
 class ImageRepository:
     """The images of the catalogue."""
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, connection: sa.Connection, renderer: Renderer | None) -> None:
         self._connection = connection
+        self._renderer = renderer
 
     def view(self, image_id: ImageId, viewer: TenantId) -> View | None:
         """Return an image, deleted or not, as a tenant sees it; None when there is no such id."""
         row = self._connection.execute(_ONE, {"id": image_id, "viewer": viewer}).mappings().first()
         return None if row is None else _to_view(row, viewer)
+
+    def ready_view(self, image_id: ImageId, viewer: TenantId) -> ReadyView | View | None:
+        """Return an image like `view`, as bytes where they are ready."""
+        if self._renderer is not None:
+            parameters = {"id": image_id, "viewer": viewer, "format": self._renderer.format}
+            rows = _READY.rows(self._connection, parameters)
+            if not rows:
+                return None
+            if rows[0][-1] is not None:
+                return _to_ready_view(rows[0], viewer)
+        return self.view(image_id, viewer)
 
     def lock(self, image_id: ImageId, viewer: TenantId, *, governing: bool = False) -> View | None:
         """Return an image like `view`, and keep everybody else from it until the transaction ends.
@@ -116,7 +149,7 @@ class ImageRepository:
     def add(self, image: Image) -> None:
         """Add a new image. Raises Rejection when somebody took its name or backup this very moment."""
         with _taken_meanwhile(image):
-            self._connection.execute(images.insert().values(_to_row(image)))
+            self._connection.execute(images.insert().values(self._to_row(image)))
         self._add_tags(image)
 
     def save(self, image: Image, *, now: datetime) -> Image:
@@ -124,11 +157,19 @@ class ImageRepository:
         saved = replace(image, version=image.version + 1, update_time=now)
         with _taken_meanwhile(saved):
             self._connection.execute(
-                images.update().where(images.c.id == saved.id).values(_to_row(saved))
+                images.update().where(images.c.id == saved.id).values(self._to_row(saved))
             )
         self._connection.execute(tags.delete().where(tags.c.image_id == saved.id))
         self._add_tags(saved)
         return saved
+
+    def _to_row(self, image: Image) -> dict[str, Any]:
+        row = _to_row(image)
+        if self._renderer is not None:
+            row["rendering"] = self._renderer.render(image)
+            row["rendering_version"] = image.version
+            row["rendering_format"] = self._renderer.format
+        return row
 
     def _add_tags(self, image: Image) -> None:
         if image.tags:
@@ -345,6 +386,21 @@ def _to_row(image: Image) -> dict[str, Any]:
 
 def _to_document(disk: Disk) -> dict[str, Any]:
     return {**asdict(disk), "wrapped_data_key": disk.wrapped_data_key.hex()}
+
+
+def _to_ready_view(row: tuple[Any, ...], viewer: TenantId) -> ReadyView:
+    owner, public, state, declared_by, purge_time, has_own_share, has_shares, rendering = row
+    return ReadyView(
+        owner=owner,
+        public=bool(public),
+        state=ImageState(state),
+        declared_by=declared_by,
+        purge_time=_optional(from_microseconds, purge_time),
+        viewer=viewer,
+        has_own_share=bool(has_own_share),
+        has_shares=bool(has_shares),
+        rendering=rendering,
+    )
 
 
 def _to_view(row: sa.RowMapping, viewer: TenantId) -> View:

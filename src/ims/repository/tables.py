@@ -74,6 +74,11 @@ images = Table(
     Column("delete_time", BigInteger),
     Column("purge_time", BigInteger),
     Column("state_before_deletion", _text(16)),
+    # The image as bytes, ready to be sent: of the version and in the format that stand beside them. A
+    # server that knows nothing of them may change the image; then they are out of date, and not used.
+    Column("rendering", LargeBinary),
+    Column("rendering_version", Integer),
+    Column("rendering_format", Integer),
     UniqueConstraint("owner", "live_name"),
     UniqueConstraint("live_backup"),
     CheckConstraint("(state = 'DELETED') = (purge_time IS NOT NULL)", name="purge_time_when_deleted"),

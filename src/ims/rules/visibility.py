@@ -3,12 +3,31 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from ims.domain.caller import Caller, Role
-from ims.domain.image import Image, ImageState, Relation
+from ims.domain.image import ImageState, Relation
 from ims.domain.rejection import Category, Reason
-from ims.domain.view import View
+from ims.domain.tenant import TenantId
 from ims.rules.engine import Breach, Rule, breach, rule
+
+
+class Declared(Protocol):
+    """An image for whose source a service may vouch."""
+
+    @property
+    def state(self) -> ImageState: ...
+    @property
+    def declared_by(self) -> TenantId | None: ...
+
+
+class Outlook(Declared, Protocol):
+    """An image as a tenant would see it, whole or as bytes."""
+
+    @property
+    def relation(self) -> Relation | None: ...
+    @property
+    def purge_time(self) -> datetime | None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +35,7 @@ class Sight:
     """Somebody looks for an image by its id."""
 
     caller: Caller
-    view: View | None
+    view: Outlook | None
     """What the caller's tenant has to do with the image; None when there is no such id."""
     now: datetime
     governing: bool = False
@@ -31,17 +50,16 @@ def the_image_is_visible_to_the_caller(sight: Sight) -> Iterator[Breach]:
         yield breach("There is no such image.")
 
 
-def _is_visible(sight: Sight, view: View) -> bool:
-    image = view.image
-    if image.purge_time is not None and image.purge_time <= sight.now:
+def _is_visible(sight: Sight, view: Outlook) -> bool:
+    if view.purge_time is not None and view.purge_time <= sight.now:
         return False
     governs = sight.governing and sight.caller.has(Role.ADMIN)
-    if image.state is ImageState.DELETED:
+    if view.state is ImageState.DELETED:
         return view.relation is Relation.OWNED or governs
-    return view.relation is not None or declared_it(sight.caller, image) or governs
+    return view.relation is not None or declared_it(sight.caller, view) or governs
 
 
-def declared_it(caller: Caller, image: Image) -> bool:
+def declared_it(caller: Caller, image: Declared) -> bool:
     """Whether the caller is the service that vouches for the image's source and is still to fill it."""
     unfinished = image.state in {ImageState.QUEUED, ImageState.SAVING}
     return unfinished and caller.has(Role.SERVICE) and image.declared_by == caller.tenant_id

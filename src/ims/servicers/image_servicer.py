@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Final, cast
 
 import grpc
 
@@ -12,6 +13,7 @@ from ims.servicers.current_call import current_caller
 from ims.servicers.messages import (
     disk_message,
     draft_message,
+    image_bytes,
     image_message,
     read_announcement,
     read_changes,
@@ -23,6 +25,7 @@ from ims.servicers.messages import (
 from ims.servicers.once import as_bytes, once, repeatable_call
 from ims.servicers.page_tokens import Listing
 from ims.servicers.reading import RequestReading, image_id_of
+from ims.servicers.ready import field
 from ims.use_cases import image_data, images, requests, use
 from ims.use_cases.deployment import Deployment
 from ims.v1 import image_service_pb2 as pb
@@ -56,7 +59,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
     ) -> pb.GetImageResponse:
         caller = current_caller()
         view = images.get_image(self._deployment, caller=caller, image_id=image_id_of(request))
-        return pb.GetImageResponse(image=image_message(view))
+        return cast("pb.GetImageResponse", field(_GOT, image_bytes(view)))  # the wire's bytes of one
 
     def ListImages(
         self, request: pb.ListImagesRequest, context: grpc.ServicerContext
@@ -231,6 +234,9 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
 def _uploaded(finished: image_data.Finished) -> pb.UploadImageDataResponse:
     view, disk = finished
     return pb.UploadImageDataResponse(image=image_message(view), disk=disk_message(disk))
+
+
+_GOT: Final = pb.GetImageResponse.IMAGE_FIELD_NUMBER
 
 
 def _chunks(messages: Iterator[pb.UploadImageDataRequest]) -> Iterator[bytes]:

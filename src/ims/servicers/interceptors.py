@@ -23,6 +23,7 @@ from ims.servicers.admission import HEALTH, REFLECTION, Doorstep, Room, Rooms
 from ims.servicers.current_call import set_current_caller
 from ims.servicers.errors import internal_status, to_status
 from ims.servicers.patience import END, Patience
+from ims.servicers.ready import as_it_is
 
 REQUEST_ID: Final = "ims-request-id"
 OPEN_TO_ALL: Final = (HEALTH, REFLECTION)
@@ -87,7 +88,7 @@ class OutermostInterceptor(grpc.ServerInterceptor):
             let_in=make(
                 call,
                 request_deserializer=_tolerant(handler.request_deserializer),
-                response_serializer=handler.response_serializer,
+                response_serializer=as_it_is(handler.response_serializer),
             ),
             turn_away=_single_handler(self._turning_away(method, room.rejection)),
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Final
 
 from google.protobuf.message import Message
@@ -32,7 +33,8 @@ from ims.domain.rejection import Violation
 from ims.domain.share import Share, ShareStatus
 from ims.domain.tenant import Region, TenantId
 from ims.domain.use import Purpose, Resolution, Use
-from ims.domain.view import View
+from ims.domain.view import ReadyView, View
+from ims.repository.renderer import Renderer
 from ims.rules.changes import UPDATABLE_FIELDS
 from ims.rules.creation import role_order
 from ims.rules.image_data import Announcement
@@ -50,8 +52,42 @@ _NEVER: Final = datetime.fromtimestamp(0, UTC)
 
 def image_message(view: View) -> image_pb2.Image:
     """Return an image as its viewer gets it."""
-    image = view.image
-    message = image_pb2.Image(
+    message = _message(view.image)
+    message.MergeFrom(_standing_message(view.image_class, view.relation))
+    return message
+
+
+def image_bytes(view: ReadyView | View) -> bytes:
+    """Return an image as its viewer gets it, serialised."""
+    rendering = view.rendering if isinstance(view, ReadyView) else render(view.image)
+    return rendering + _standing_bytes(view.image_class, view.relation)
+
+
+def render(image: Image) -> bytes:
+    """Return an image as every viewer gets it, serialised; class and relation are still to be added."""
+    return _message(image).SerializeToString()
+
+
+RENDERER: Final = Renderer(format=1, render=render)
+
+
+def _standing_message(image_class: ImageClass, relation: Relation | None) -> image_pb2.Image:
+    """Return of an image only what depends on who looks."""
+    message = image_pb2.Image()
+    # The field is called as the law calls it, which Python cannot write as an argument.
+    setattr(message, "class", image_pb2.Image.Class.Value(image_class))
+    if relation is not None:
+        message.relation = image_pb2.Relation.Kind.Value(relation)
+    return message
+
+
+@cache
+def _standing_bytes(image_class: ImageClass, relation: Relation | None) -> bytes:
+    return _standing_message(image_class, relation).SerializeToString()
+
+
+def _message(image: Image) -> image_pb2.Image:
+    return image_pb2.Image(
         id=image.id,
         owner_tenant_id=image.owner,
         region=image.region,
@@ -76,12 +112,8 @@ def image_message(view: View) -> image_pb2.Image:
         delete_time=_timestamp(image.delete_time),
         purge_time=_timestamp(image.purge_time),
         etag=image.etag,
+        size_bytes=image.size_bytes,
     )
-    # The field is called as the law calls it, which Python cannot write as an argument.
-    setattr(message, "class", image_pb2.Image.Class.Value(view.image_class))
-    if view.relation is not None:
-        message.relation = image_pb2.Relation.Kind.Value(view.relation)
-    return message
 
 
 def draft_message(view: View) -> image_pb2.Image:

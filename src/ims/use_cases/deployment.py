@@ -12,7 +12,7 @@ from ims.domain.caller import Caller
 from ims.domain.image import Image, ImageId
 from ims.domain.limits import Limits
 from ims.domain.tenant import Region, TenantId
-from ims.domain.view import View
+from ims.domain.view import ReadyView, View
 from ims.providers.backups import BackupProvider
 from ims.providers.keys import KeyProvider
 from ims.providers.tenants import TenantDirectory
@@ -23,6 +23,7 @@ from ims.rules.visibility import SEE_IMAGE, Sight
 from ims.use_cases.uploads import Uploads
 
 Told = TypeVar("Told")
+Seen = TypeVar("Seen", bound=ReadyView | View)
 Details = ParamSpec("Details")
 
 
@@ -69,7 +70,15 @@ def in_one_transaction(
 def see(deployment: Deployment, reading: Reading, caller: Caller, image_id: ImageId) -> View:
     """Return an image as the caller sees it. Raises Rejection IMAGE_NOT_FOUND when it does not."""
     view = reading.images.view(image_id, caller.tenant_id)
-    return _seen(Sight(caller=caller, view=view, now=deployment.now()))
+    return _seen(view, Sight(caller=caller, view=view, now=deployment.now()))
+
+
+def see_ready(
+    deployment: Deployment, reading: Reading, caller: Caller, image_id: ImageId
+) -> ReadyView | View:
+    """Return an image like `see`, as bytes where they are ready."""
+    view = reading.images.ready_view(image_id, caller.tenant_id)
+    return _seen(view, Sight(caller=caller, view=view, now=deployment.now()))
 
 
 def see_locked(
@@ -82,13 +91,13 @@ def see_locked(
 ) -> View:
     """Return an image like `see`, and keep everybody else from it until the transaction ends."""
     view = tx.images.lock(image_id, caller.tenant_id, governing=governing)
-    return _seen(Sight(caller=caller, view=view, now=deployment.now(), governing=governing))
+    return _seen(view, Sight(caller=caller, view=view, now=deployment.now(), governing=governing))
 
 
-def _seen(sight: Sight) -> View:
+def _seen(view: Seen | None, sight: Sight) -> Seen:
     enforce(SEE_IMAGE, sight)
-    assert sight.view is not None  # or the rule would have been broken
-    return sight.view
+    assert view is not None  # or the rule would have been broken
+    return view
 
 
 def key_is_usable(deployment: Deployment, image: Image) -> bool:

@@ -9,7 +9,7 @@ from ims.domain.image_changes import ImageChanges
 from ims.domain.page import ImageFilter, Page, PageRequest
 from ims.domain.rejection import Problems
 from ims.domain.tenant import NOBODY
-from ims.domain.view import View
+from ims.domain.view import ReadyView, View
 from ims.repository.database import Transaction
 from ims.rules.attempt import Attempt
 from ims.rules.changes import (
@@ -32,8 +32,8 @@ from ims.use_cases.deployment import (
     Deployment,
     in_one_transaction,
     key_is_usable,
-    see,
     see_locked,
+    see_ready,
 )
 from ims.use_cases.image_data import remove_doomed
 
@@ -76,10 +76,10 @@ def create_image(
     return View(image=image, viewer=caller.tenant_id)
 
 
-def get_image(deployment: Deployment, *, caller: Caller, image_id: ImageId) -> View:
+def get_image(deployment: Deployment, *, caller: Caller, image_id: ImageId) -> ReadyView | View:
     """Return an image as the caller sees it."""
     with deployment.database.reading() as reading:
-        return see(deployment, reading, caller, image_id)
+        return see_ready(deployment, reading, caller, image_id)
 
 
 def list_images(

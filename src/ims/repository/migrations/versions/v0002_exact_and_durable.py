@@ -21,6 +21,9 @@ def upgrade() -> None:
     )
     op.create_index("pending_blobs_by_lease_until", "pending_blobs", ["lease_until"])
     _say_for_which_image_blobs_are_written()
+    op.add_column("images", sa.Column("rendering", sa.LargeBinary))
+    op.add_column("images", sa.Column("rendering_version", sa.Integer))
+    op.add_column("images", sa.Column("rendering_format", sa.Integer))
     op.create_table(
         "tenants",
         sa.Column("id", _text(64)),
