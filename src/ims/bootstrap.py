@@ -29,6 +29,7 @@ from ims.servicers.health import HEALTH_SERVICE, Health
 from ims.servicers.image_servicer import ImageServicer
 from ims.servicers.interceptors import OutermostInterceptor
 from ims.servicers.messages import RENDERER
+from ims.servicers.page_tokens import KEY_BYTES
 from ims.servicers.patience import Patience
 from ims.servicers.reflection import add_reflection
 from ims.servicers.sharing_servicer import SharingServicer
@@ -225,6 +226,8 @@ def _make_deployment(
     closing.callback(database.close)
     try:
         database.prepare()
+        with database.transaction() as tx:
+            page_token_key = tx.secrets.get_or_make("page tokens", size_bytes=KEY_BYTES)
     except (UnusableDatabase, Rejection) as error:
         closing.close()
         raise SettingsError(str(error)) from error
@@ -243,6 +246,7 @@ def _make_deployment(
         grace_period=timedelta(seconds=settings.grace_period_seconds),
         request_memory=timedelta(seconds=settings.request_memory_seconds),
         upload_lease=timedelta(seconds=settings.upload_lease_seconds),
+        page_token_key=page_token_key,
         chunk_bytes=settings.chunk_bytes,
         now=now,
     )

@@ -34,7 +34,7 @@ from ims.domain.image import (
     Source,
     SourceKind,
 )
-from ims.domain.page import ImageFilter, PageRequest, Position, ShareFilter
+from ims.domain.page import ImageFilter, PageRequest, ShareFilter
 from ims.domain.rejection import Rejection
 from ims.domain.share import Share, ShareStatus
 from ims.domain.tenant import Region, TenantId
@@ -216,8 +216,7 @@ class TestListing:
             assert page.total_size == 7
             if not page.more:
                 break
-            last = page.items[-1].image
-            after = Position(last.create_time, last.id)
+            after = page.places[-1]
 
         assert seen == sorted((image.id for image in images), reverse=True)
 
@@ -304,7 +303,7 @@ class TestListing:
             with database.reading() as reading:
                 wanted = ShareFilter(**share_filter)
                 page = reading.images.received(RECIPIENT, wanted, PageRequest(size=10))
-            return [view.image.id for view in page.items]
+            return [each.share.image_id for each in page.items]
 
         assert received() == [images[2].id, images[1].id, images[0].id]
         assert received(status=ShareStatus.PENDING) == [images[0].id]

@@ -18,10 +18,10 @@ from builders import HOME, OWNER, RECIPIENT, STRANGER
 from calling import METHODS, SERVICES, Tenant, request_class
 from ims.bootstrap import Service
 from ims.domain.image import KeyId
-from ims.domain.page import ImageFilter, ShareFilter
+from ims.domain.page import Position
 from ims.domain.tenant import TenantId
 from ims.providers.keys import add_key
-from ims.servicers.page_tokens import Listing
+from ims.servicers.page_tokens import KEY_BYTES, Listing
 from ims.servicers.reflection import V1, V1ALPHA
 from ims.settings import Settings
 from servicers.random_messages import BROKEN_BYTES, NONSENSE_TOKENS, Nonsense, mutated
@@ -172,22 +172,15 @@ class World:
     def _tokens(self) -> Iterator[str]:
         """Yield tokens that were given to somebody, and tokens that somebody who read our code made."""
         for tenant in (TenantId(OWNER), TenantId(STRANGER)):
-            listings = [
-                Listing("ListImages", tenant, ImageFilter()),
-                Listing("ListReceivedShares", tenant, ShareFilter()),
+            requests = [
+                request_class("ListImages")(),
+                request_class("ListReceivedShares")(),
+                *(request_class("ListShares")(image_id=image_id) for image_id in self.image_ids),
             ]
-            for listing in listings:
-                for time in (
-                    "2026-01-01T00:00:00+00:00",
-                    "2026-01-01",
-                    "0001-01-01T00:00:00+23:59",
-                    "x",
-                ):
-                    yield listing.token(time, "\ud800")
-                    yield listing.token(time, "id")
-            for image_id in self.image_ids:
-                shares = Listing("ListShares", tenant, image_id, ShareFilter())
-                yield from (shares.token("a"), shares.token("\ud800"), shares.token("\0"))
+            for request in requests:
+                listing = Listing(bytes(KEY_BYTES), tenant, request)
+                for key in (0, -1, 2**70, "", "a", "\ud800", "\0"):
+                    yield from (listing.token(Position(key, each)) for each in ("id", "\ud800", ""))
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Lists in pages: how many, which, in what order, and what happens to them between two pages."""
 
+import base64
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,7 +8,8 @@ import pytest
 
 from builders import OWNER, RECIPIENT, STRANGER, a_disk, a_share, an_accepted_share, an_image
 from calling import Declined, Tenant, declined, request_class
-from conftest import As
+from conftest import As, MakeService
+from ims.bootstrap import Service
 from ims.domain.image import (
     DiskRole,
     Image,
@@ -188,9 +190,52 @@ class TestTokens:
         listing, viewer, _ = some_of(rpc, deployment, 2)
         tenant = as_(viewer)
         token = listing.ask(tenant, page_size=1).next_page_token
-        for place in range(0, len(token) - 1, 5):
+        for place in range(len(token)):
             changed = f"{token[:place]}{'A' if token[place] != 'A' else 'B'}{token[place + 1 :]}"
             assert listing.answer(tenant, page_token=changed).reason == "INVALID_FIELD", place
+
+    def test_with_something_added_or_cut_off_are_refused(
+        self, rpc: str, deployment: Deployment, as_: As
+    ):
+        listing, viewer, _ = some_of(rpc, deployment, 2)
+        tenant = as_(viewer)
+        token = listing.ask(tenant, page_size=1).next_page_token
+        for changed in (
+            token[:-1],
+            token[1:],
+            token[:-4],
+            f"{token}=",
+            f"{token}A",
+            f" {token}",
+            f"{token}!",
+        ):
+            assert listing.answer(tenant, page_token=changed).reason == "INVALID_FIELD", changed
+
+    def test_do_not_show_the_place(self, rpc: str, deployment: Deployment, as_: As):
+        listing, viewer, ids = some_of(rpc, deployment, 2)
+        token = listing.ask(as_(viewer), page_size=1).next_page_token
+
+        assert ids[0].encode() not in base64.urlsafe_b64decode(token + "===")
+
+    def test_are_good_on_every_instance_and_after_a_restart(
+        self, rpc: str, service: Service, deployment: Deployment, as_: As, make_service: MakeService
+    ):
+        listing, viewer, ids = some_of(rpc, deployment, 2)
+        token = listing.ask(as_(viewer), page_size=1).next_page_token
+        another = make_service(data=service.settings.data)
+
+        assert listing.ids(listing.ask(as_(viewer, of=another), page_token=token)) == ids[1:]
+
+    def test_of_another_catalogue_are_refused(
+        self, rpc: str, deployment: Deployment, as_: As, make_service: MakeService
+    ):
+        """Or they could be made by anybody who knows how."""
+        listing, viewer, _ = some_of(rpc, deployment, 2)
+        another = make_service()
+        there, _, _ = some_of(rpc, another.deployment, 2)
+        token = there.ask(as_(viewer, of=another), page_size=1).next_page_token
+
+        assert listing.answer(as_(viewer), page_token=token).reason == "INVALID_FIELD"
 
     def test_of_another_list_are_refused(self, rpc: str, deployment: Deployment, as_: As):
         listing, viewer, _ = some_of(rpc, deployment, 2)
@@ -240,6 +285,17 @@ def test_a_token_of_another_tenants_is_refused(deployment: Deployment, as_: As):
         {"os_type": "OTHER"},
         {"owner_tenant_id": OWNER},
         {"tags": {"a": "b"}},
+        {"tags_any": [{"key": "a"}]},
+        {"tags_any": [{"key": "a", "value": ""}]},
+        {"tags_none": [{"key": "a"}]},
+        {"min_size_bytes": 1},
+        {"max_size_bytes": 2000},
+        {"created_from": {"seconds": 1}},
+        {"created_before": {"seconds": 2**33}},
+        {"updated_from": {"seconds": 1}},
+        {"updated_before": {"seconds": 2**33}},
+        {"order_by": "create_time"},
+        {"order_by": "name desc"},
     ],
     ids=str,
 )

@@ -19,6 +19,7 @@ from ims.repository.postgresql import PostgresqlBackend
 from ims.repository.renderer import Renderer
 from ims.repository.requests import Requests
 from ims.repository.schema import bring_up_to_date, refuse_outdated
+from ims.repository.secrets import Secrets
 from ims.repository.shares import ShareRepository
 from ims.repository.sqlite import SqliteBackend
 from ims.repository.watchdog import Watchdog
@@ -59,6 +60,7 @@ class Transaction(Reading):
     def __init__(self, connection: sa.Connection, renderer: Renderer | None) -> None:
         super().__init__(connection, renderer)
         self.duties = Duties(connection)
+        self.secrets = Secrets(connection)
 
 
 class Database:

@@ -1,9 +1,10 @@
 """Images with their disks and tags: records in, records out."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -18,64 +19,80 @@ from ims.domain.image import (
     DiskState,
     Firmware,
     Image,
-    ImageClass,
     ImageId,
     ImageState,
     ImageType,
     KeyId,
     OperatingSystem,
     OsType,
-    Relation,
     Source,
     SourceKind,
 )
-from ims.domain.page import ImageFilter, Page, PageRequest, ShareFilter
+from ims.domain.page import ImageFilter, ImageOrder, Page, PageRequest, Position, Received, ShareFilter
 from ims.domain.rejection import Category, Reason, reject
-from ims.domain.share import ShareStatus
+from ims.domain.share import Share, ShareStatus
 from ims.domain.tenant import Region, TenantId
 from ims.domain.view import ReadyView, View
+from ims.repository import listing
 from ims.repository.renderer import Renderer
-from ims.repository.shares import to_share
-from ims.repository.statement import Statement
+from ims.repository.shares import LISTED, SHARE_COLUMNS, to_share
+from ims.repository.statement import Rows, Statement
 from ims.repository.tables import images, shares, tags
 from ims.repository.times import from_microseconds, to_microseconds
 
 Converted = TypeVar("Converted")
 
+_NEWEST_FIRST = ImageOrder()
+
+_viewer = sa.bindparam("viewer", type_=shares.c.tenant_id.type)
 _own_share = shares.alias("own_share")
-_OWN_SHARE = {f"share_{column.name}": column for column in _own_share.c}
+_OWN_SHARE = {f"share_{name}": _own_share.c[name] for name in SHARE_COLUMNS}
 # The shares of a deleted image have ended, though they are kept for its undeletion.
 _has_shares = sa.exists().where(shares.c.image_id == images.c.id, images.c.state != ImageState.DELETED)
+_READY_ONLY = {"live_name", "live_backup", "rendering", "rendering_version", "rendering_format"}
+_RECORD = [column for column in images.c if column.name not in _READY_ONLY]
 
 # One statement reads an image with all that a viewer has to do with it, as it was at one moment.
 _VIEWS = sa.select(
-    images, _has_shares.label("has_shares"), *(column.label(name) for name, column in _OWN_SHARE.items())
+    *_RECORD, _has_shares.label("has_shares"), *(each.label(name) for name, each in _OWN_SHARE.items())
 ).select_from(
     images.outerjoin(
-        _own_share,
-        sa.and_(_own_share.c.image_id == images.c.id, _own_share.c.tenant_id == sa.bindparam("viewer")),
+        _own_share, sa.and_(_own_share.c.image_id == images.c.id, _own_share.c.tenant_id == _viewer)
     )
 )
 _ONE = _VIEWS.where(images.c.id == sa.bindparam("id"))
+
+# For who only wants to see an image: what its visibility hangs on, and its bytes where they are ready.
 _usable = sa.and_(
     images.c.rendering_version == images.c.version,
     images.c.rendering_format == sa.bindparam("format", type_=sa.Integer),
 )
-# For who only wants to see an image: what its visibility hangs on, and its bytes where they are ready.
-_READY = Statement(
-    sa.select(
-        images.c.owner,
-        images.c.public,
-        images.c.state,
-        images.c.declared_by,
-        images.c.purge_time,
-        sa.exists().where(
-            shares.c.image_id == images.c.id, shares.c.tenant_id == sa.bindparam("viewer")
-        ),
-        _has_shares,
-        sa.case((_usable, images.c.rendering)),
-    ).where(images.c.id == sa.bindparam("id"))
+_has_own_share = sa.exists().where(shares.c.image_id == images.c.id, shares.c.tenant_id == _viewer)
+_READY: tuple[sa.ColumnElement[Any], ...] = (
+    images.c.owner,
+    images.c.public,
+    images.c.state,
+    images.c.declared_by,
+    images.c.purge_time,
+    _has_own_share,
+    _has_shares,
+    sa.case((_usable, images.c.rendering)),
 )
+_ONE_READY = Statement(sa.select(*_READY).where(images.c.id == sa.bindparam("id")))
+
+# The columns of _VIEWS for a statement that finds images in a way of its own.
+_its_share = shares.alias("its_share")
+_VIEW: tuple[sa.ColumnElement[Any], ...] = (
+    *_RECORD,
+    _has_shares,
+    *(
+        sa.select(_its_share.c[name])
+        .where(_its_share.c.image_id == images.c.id, _its_share.c.tenant_id == _viewer)
+        .scalar_subquery()
+        for name in SHARE_COLUMNS
+    ),
+)
+_VIEW_NAMES = (*(column.name for column in _RECORD), "has_shares", *_OWN_SHARE)
 # Who may not see an image has no business with its lock either.
 _LOCK = (
     sa.select(images.c.id)
@@ -111,7 +128,7 @@ class ImageRepository:
         """Return an image like `view`, as bytes where they are ready."""
         if self._renderer is not None:
             parameters = {"id": image_id, "viewer": viewer, "format": self._renderer.format}
-            rows = _READY.rows(self._connection, parameters)
+            rows = _ONE_READY.rows(self._connection, parameters)
             if not rows:
                 return None
             if rows[0][-1] is not None:
@@ -161,6 +178,7 @@ class ImageRepository:
             )
         self._connection.execute(tags.delete().where(tags.c.image_id == saved.id))
         self._add_tags(saved)
+        self._connection.execute(_COPY_INTO_SHARES, _listed_of(saved))
         return saved
 
     def _to_row(self, image: Image) -> dict[str, Any]:
@@ -173,10 +191,7 @@ class ImageRepository:
 
     def _add_tags(self, image: Image) -> None:
         if image.tags:
-            self._connection.execute(
-                tags.insert(),
-                [{"image_id": image.id, "key": key, "value": value} for key, value in image.tags],
-            )
+            self._connection.execute(tags.insert(), _tag_rows(image))
 
     def purge(self, image_id: ImageId) -> None:
         """Remove an image for ever, with its disks, tags and shares."""
@@ -197,51 +212,184 @@ class ImageRepository:
         )
 
     def list(
-        self, viewer: TenantId, image_filter: ImageFilter, page: PageRequest, *, now: datetime
-    ) -> Page[View]:
+        self,
+        viewer: TenantId,
+        image_filter: ImageFilter,
+        page: PageRequest,
+        *,
+        order: ImageOrder = _NEWEST_FIRST,
+        now: datetime,
+    ) -> Page[ReadyView | View]:
         """Return a part of the images that a tenant owns, has accepted, or that are public.
 
-        The newest come first. Pending and rejected shares are left out (law 4.1); deleted images are
-        listed to their owner alone, until they are to be purged, and only when the filter asks for that
-        state.
+        Pending and rejected shares are left out (law 4.1); deleted images are listed to their owner
+        alone, until they are to be purged, and only when the filter asks for that state.
         """
-        query = _VIEWS.where(*_listed_to(viewer, image_filter, now), *_let_through(image_filter))
-        return self._page(query, (images.c.create_time, images.c.id), viewer, page)
+        shape = listing.shape_of(viewer, image_filter, order, page)
+        if shape is None:
+            return Page(items=(), more=False, total_size=0 if page.count else None)
+        trusting = self._connection.dialect.name == "postgresql"
+        given = listing.parameters(viewer, image_filter, page, now)
+        look_up = "" if trusting else self._best_look_up(shape, given)
+        total = None
+        if page.count:
+            counting = listing.counted(shape, trusting=trusting)
+            ((total,),) = counting.rows(self._connection, given)
 
-    def received(self, viewer: TenantId, share_filter: ShareFilter, page: PageRequest) -> Page[View]:
-        """Return a part of what a tenant has received by sharing, the newest share first.
+        def find(columns: tuple[sa.ColumnElement[Any], ...]) -> Statement:
+            return listing.found(shape, columns, trusting=trusting, look_up=look_up)
+
+        rows = self._ready_rows(find, given)
+        if rows is not None:
+            views: tuple[ReadyView | View, ...] = tuple(_to_ready_view(row[2:], viewer) for row in rows)
+        else:
+            rows = find(_VIEW).rows(self._connection, given)
+            views = tuple(_to_view(_named(row[2:]), viewer) for row in rows)
+        places = tuple(Position(*row[:2]) for row in rows[: page.size])
+        return Page(
+            items=views[: page.size], places=places, more=len(rows) > page.size, total_size=total
+        )
+
+    def _ready_rows(
+        self, find: Callable[[tuple[sa.ColumnElement[Any], ...]], Statement], given: dict[str, Any]
+    ) -> Rows | None:
+        """Return what a statement finds, as ready bytes; None unless all of it is ready."""
+        if self._renderer is None:
+            return None
+        given["format"] = self._renderer.format
+        rows = find(_READY).rows(self._connection, given)
+        return None if any(row[-1] is None for row in rows) else rows
+
+    def _best_look_up(self, shape: listing.Shape, given: dict[str, Any]) -> str:
+        """Return what finds the fewest own images, if it finds few; else nothing."""
+        best, fewest = "", listing.FEW + 1
+        for look_up in listing.look_ups(shape):
+            ((count,),) = listing.matches(shape, look_up).rows(self._connection, given)
+            if count < fewest:
+                best, fewest = look_up, count
+        return best
+
+    def received(
+        self,
+        viewer: TenantId,
+        share_filter: ShareFilter,
+        page: PageRequest,
+        *,
+        descending: bool = True,
+    ) -> Page[Received]:
+        """Return a part of what a tenant has received by sharing, by the time of sharing.
 
         A deleted image's shares have ended; they are left out until it is undeleted.
         """
-        query = _VIEWS.where(_own_share.c.tenant_id == viewer, images.c.state != ImageState.DELETED)
-        if share_filter.status is not None:
-            query = query.where(_own_share.c.status == share_filter.status)
-        return self._page(query, (_own_share.c.create_time, _own_share.c.image_id), viewer, page)
-
-    def _page(
-        self,
-        query: sa.Select[Any],
-        order: tuple[sa.ColumnElement[int], sa.ColumnElement[str]],
-        viewer: TenantId,
-        page: PageRequest,
-    ) -> Page[View]:
-        time, tie = order
-        part = query
+        given: dict[str, Any] = {"viewer": viewer, "status": str(share_filter.status)}
         if page.after is not None:
-            # Spelt out, not as a row comparison: every database can use an index for this form.
-            after_time, after_id = to_microseconds(page.after.time), page.after.id
-            part = query.where(time <= after_time, sa.or_(time < after_time, tie < after_id))
-        part = part.order_by(time.desc(), tie.desc()).limit(page.size + 1)
-        rows = self._connection.execute(part, {"viewer": viewer}).mappings().all()
+            given["after_key"], given["after_id"] = page.after.key, page.after.id
+        wanted = (share_filter.status is not None, page.after is not None, descending, page.size)
+
+        def find(columns: tuple[sa.ColumnElement[Any], ...]) -> Statement:
+            return _received(columns, *wanted)
+
+        rows = self._ready_rows(find, given)
+        if rows is not None:
+            found = tuple(
+                Received(_share_of(row), _to_ready_view(row[_AFTER_SHARE:], viewer)) for row in rows
+            )
+        else:
+            rows = find(_VIEW).rows(self._connection, given)
+            found = tuple(
+                Received(_share_of(row), _to_view(_named(row[_AFTER_SHARE:]), viewer)) for row in rows
+            )
         total = None
         if page.count:
-            counting = sa.select(sa.func.count()).select_from(query.subquery())
-            total = self._connection.execute(counting, {"viewer": viewer}).scalar_one()
-        return Page(
-            items=tuple(_to_view(row, viewer) for row in rows[: page.size]),
-            more=len(rows) > page.size,
-            total_size=total,
+            ((total,),) = _received_count(share_filter.status is not None).rows(self._connection, given)
+        places = tuple(
+            Position(to_microseconds(each.share.create_time), each.share.image_id)
+            for each in found[: page.size]
         )
+        return Page(
+            items=found[: page.size], places=places, more=len(rows) > page.size, total_size=total
+        )
+
+
+_SHARE_COLUMNS = tuple(_own_share.c[name] for name in SHARE_COLUMNS)
+_AFTER_SHARE = len(_SHARE_COLUMNS)
+_OF_VIEWER = sa.and_(
+    _own_share.c.tenant_id == _viewer,
+    # Hidden from SQLite's planner, or it would begin with the images.
+    images.c.state.concat(sa.literal_column("''")) != ImageState.DELETED,
+)
+_OF_STATUS = _own_share.c.status == sa.bindparam("status", type_=_own_share.c.status.type)
+
+
+@lru_cache(maxsize=256)
+def _received(
+    columns: tuple[sa.ColumnElement[Any], ...],
+    by_status: bool,  # noqa: FBT001 - what a statement is kept by
+    goes_on: bool,  # noqa: FBT001
+    descending: bool,  # noqa: FBT001
+    size: int,
+) -> Statement:
+    direction = sa.desc if descending else sa.asc
+    place = (_own_share.c.create_time, _own_share.c.image_id)
+    query = (
+        sa.select(*_SHARE_COLUMNS, *columns)
+        .select_from(_own_share.join(images, images.c.id == _own_share.c.image_id))
+        .where(_OF_VIEWER)
+        .order_by(*(direction(each) for each in place))
+        .limit(sa.literal_column(str(size + 1), sa.Integer))
+    )
+    if by_status:
+        query = query.where(_OF_STATUS)
+    if goes_on:
+        after = sa.tuple_(
+            sa.bindparam("after_key", type_=sa.BigInteger),
+            sa.bindparam("after_id", type_=images.c.id.type),
+        )
+        query = query.where(sa.tuple_(*place) < after if descending else sa.tuple_(*place) > after)
+    return Statement(query)
+
+
+@lru_cache(maxsize=2)
+def _received_count(by_status: bool) -> Statement:  # noqa: FBT001 - what a statement is kept by
+    query = (
+        sa.select(sa.func.count())
+        .select_from(_own_share.join(images, images.c.id == _own_share.c.image_id))
+        .where(_OF_VIEWER)
+    )
+    return Statement(query.where(_OF_STATUS) if by_status else query)
+
+
+def _share_of(row: tuple[Any, ...]) -> Share:
+    return to_share(dict(zip(SHARE_COLUMNS, row, strict=False)))
+
+
+# Only where something is another than before: a row that is written again is a new one.
+_COPY_INTO_SHARES = (
+    shares.update()
+    .where(
+        shares.c.image_id == sa.bindparam("id"),
+        sa.or_(
+            *(
+                shares.c[name].is_distinct_from(sa.bindparam(f"new_{name}", type_=shares.c[name].type))
+                for name in LISTED
+            )
+        ),
+    )
+    .values({name: sa.bindparam(f"new_{name}", type_=shares.c[name].type) for name in LISTED})
+)
+
+
+def _listed_of(image: Image) -> dict[str, Any]:
+    """Return what stands in an image's shares for the lists."""
+    if image.state is ImageState.DELETED:
+        return {"id": image.id, **{f"new_{name}": None for name in LISTED}}
+    return {
+        "id": image.id,
+        "new_image_owner": image.owner,
+        "new_image_create_time": to_microseconds(image.create_time),
+        "new_image_name": image.name,
+        "new_image_size_bytes": image.size_bytes,
+    }
 
 
 _MAY_BE_READ = sa.select(sa.literal(1)).where(
@@ -257,51 +405,6 @@ _MAY_BE_READ = sa.select(sa.literal(1)).where(
         ),
     ),
 )
-
-
-def _listed_to(
-    viewer: TenantId, image_filter: ImageFilter, now: datetime
-) -> Iterable[sa.ColumnElement[bool]]:
-    accepted = _own_share.c.status == ShareStatus.ACCEPTED
-    owned, public = images.c.owner == viewer, images.c.public
-    match image_filter.relation:
-        case Relation.OWNED:
-            yield owned
-        case Relation.PUBLIC:
-            yield public
-        case Relation.SHARED_WITH_ME:
-            yield accepted
-        case None:
-            yield sa.or_(owned, public, accepted)
-    if image_filter.state is ImageState.DELETED:
-        yield owned
-        yield images.c.purge_time > to_microseconds(now)
-    else:
-        yield images.c.state != ImageState.DELETED
-
-
-def _let_through(image_filter: ImageFilter) -> Iterable[sa.ColumnElement[bool]]:
-    if image_filter.image_class is not None:
-        yield {
-            ImageClass.PUBLIC: images.c.public,
-            ImageClass.SHARED: sa.and_(sa.not_(images.c.public), _has_shares),
-            ImageClass.PRIVATE: sa.and_(sa.not_(images.c.public), sa.not_(_has_shares)),
-        }[image_filter.image_class]
-    for column, wanted in (
-        (images.c.type, image_filter.type),
-        (images.c.state, image_filter.state),
-        (images.c.name, image_filter.name),
-        (images.c.os_type, image_filter.os_type),
-        (images.c.owner, image_filter.owner),
-    ):
-        if wanted:
-            yield column == wanted
-    if image_filter.name_prefix:
-        # Not LIKE: SQLite's knows no upper and lower case.
-        prefix = image_filter.name_prefix
-        yield sa.func.substr(images.c.name, 1, len(prefix)) == prefix
-    for key, value in image_filter.tags:
-        yield sa.exists().where(tags.c.image_id == images.c.id, tags.c.key == key, tags.c.value == value)
 
 
 class _taken_meanwhile:  # noqa: N801 - reads as a clause of the with statement
@@ -375,6 +478,7 @@ def _to_row(image: Image) -> dict[str, Any]:
         "tags": json.dumps(image.tags),
         "declared_by": image.declared_by,
         "encryption_key_id": image.encryption_key_id,
+        "size_bytes": image.size_bytes,
         "version": image.version,
         "create_time": to_microseconds(image.create_time),
         "update_time": to_microseconds(image.update_time),
@@ -382,6 +486,16 @@ def _to_row(image: Image) -> dict[str, Any]:
         "purge_time": _optional(to_microseconds, image.purge_time),
         "state_before_deletion": image.state_before_deletion,
     }
+
+
+def _tag_rows(image: Image) -> list[dict[str, Any]]:
+    live = image.state is not ImageState.DELETED
+    listed = {
+        "owner": image.owner if live else None,
+        "public": image.public if live else None,
+        "create_time": to_microseconds(image.create_time) if live else None,
+    }
+    return [{"image_id": image.id, "key": key, "value": value, **listed} for key, value in image.tags]
 
 
 def _to_document(disk: Disk) -> dict[str, Any]:
@@ -403,14 +517,18 @@ def _to_ready_view(row: tuple[Any, ...], viewer: TenantId) -> ReadyView:
     )
 
 
-def _to_view(row: sa.RowMapping, viewer: TenantId) -> View:
+def _named(row: tuple[Any, ...]) -> dict[str, Any]:
+    return dict(zip(_VIEW_NAMES, row, strict=True))
+
+
+def _to_view(row: Mapping[Any, Any], viewer: TenantId) -> View:
     own_share = None
     if row["share_tenant_id"] is not None:
         own_share = to_share({column.name: row[name] for name, column in _OWN_SHARE.items()})
     return View(image=_to_image(row), viewer=viewer, share=own_share, has_shares=bool(row["has_shares"]))
 
 
-def _to_image(row: sa.RowMapping) -> Image:
+def _to_image(row: Mapping[Any, Any]) -> Image:
     return Image(
         id=ImageId(row["id"]),
         owner=TenantId(row["owner"]),
@@ -419,9 +537,9 @@ def _to_image(row: sa.RowMapping) -> Image:
         description=row["description"],
         type=ImageType(row["type"]),
         state=ImageState(row["state"]),
-        public=row["public"],
-        protected=row["protected"],
-        for_bms=row["for_bms"],
+        public=bool(row["public"]),
+        protected=bool(row["protected"]),
+        for_bms=bool(row["for_bms"]),
         os=_to_os(json.loads(row["os"])),
         architecture=Architecture(row["architecture"]),
         firmware=Firmware(row["firmware"]),

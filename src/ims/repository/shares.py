@@ -4,16 +4,42 @@ Whoever changes the shares of an image holds the image's lock (`images.lock`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
-from ims.domain.image import ImageId
-from ims.domain.page import Page, ShareFilter
+from ims.domain.image import ImageId, ImageState
+from ims.domain.page import Page, Position, ShareFilter
 from ims.domain.share import Share, ShareStatus
 from ims.domain.tenant import Region, TenantId
-from ims.repository.tables import shares
+from ims.repository.tables import images, shares
 from ims.repository.times import from_microseconds, to_microseconds
+
+SHARE_COLUMNS: Final = (
+    "image_id",
+    "tenant_id",
+    "region",
+    "status",
+    "vault_id",
+    "create_time",
+    "update_time",
+)
+"""The columns that a share is made of."""
+LISTED: Final = {
+    "image_owner": images.c.owner,
+    "image_create_time": images.c.create_time,
+    "image_name": images.c.name,
+    "image_size_bytes": images.c.size_bytes,
+}
+"""The columns that repeat what lists look at in the image, unless it is deleted."""
+_ADD = shares.insert().values(
+    {
+        copy: sa.select(column)
+        .where(images.c.id == sa.bindparam("of_image"), images.c.state != ImageState.DELETED)
+        .scalar_subquery()
+        for copy, column in LISTED.items()
+    }
+)
 
 _ONE = sa.select(shares).where(
     shares.c.image_id == sa.bindparam("image_id"), shares.c.tenant_id == sa.bindparam("tenant_id")
@@ -47,9 +73,9 @@ class ShareRepository:
 
     def add(self, new_shares: Iterable[Share]) -> None:
         """Add shares to tenants that have none in the image."""
-        rows = [_to_row(share) for share in new_shares]
+        rows = [{**_to_row(share), "of_image": share.image_id} for share in new_shares]
         if rows:
-            self._connection.execute(shares.insert(), rows)
+            self._connection.execute(_ADD, rows)
 
     def save(self, share: Share) -> None:
         """Store a changed share."""
@@ -89,7 +115,12 @@ class ShareRepository:
         if count:
             counting = sa.select(sa.func.count()).select_from(shares).where(condition)
             total = self._connection.execute(counting).scalar_one()
-        return Page(items=tuple(found[:size]), more=len(found) > size, total_size=total)
+        return Page(
+            items=tuple(found[:size]),
+            places=tuple(Position("", share.tenant_id) for share in found[:size]),
+            more=len(found) > size,
+            total_size=total,
+        )
 
 
 def _to_row(share: Share) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
+Rows = list[tuple[Any, ...]]
+
 
 class Statement:
     """A query whose SQL is made once for each kind of database.
@@ -21,7 +23,7 @@ class Statement:
         self._planned_anew = planned_anew
         self._made: dict[str, _Made] = {}
 
-    def rows(self, connection: sa.Connection, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    def rows(self, connection: sa.Connection, parameters: Mapping[str, Any]) -> Rows:
         """Return all rows. Raises DBAPIError like the toolkit."""
         dialect = connection.dialect
         sql, order, constants = self._made.get(dialect.name) or self._make(dialect)
@@ -34,7 +36,7 @@ class Statement:
                 found = driver.execute(sql, values, prepare=False)
             else:
                 found = driver.execute(sql, values)
-            rows: list[tuple[Any, ...]] = found.fetchall()
+            rows: Rows = found.fetchall()
         except dialect.loaded_dbapi.Error as error:
             raise DBAPIError.instance(
                 sql,

@@ -7,11 +7,14 @@ at one moment; what is searched for stands again in a column or, the tags, in a 
 A change here comes with a migration (migrations/versions); a test holds the two together.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
@@ -21,6 +24,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
 )
 
 metadata = MetaData(
@@ -37,6 +41,14 @@ metadata = MetaData(
 def _text(length: int) -> String:
     """Return the type of a short text, which every database orders by its bytes, as SQLite does."""
     return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
+def _partial_index(name: str, only: ColumnElement[bool], *columns: Column[Any]) -> None:
+    """Add an index of some rows only; `name` says which."""
+    names = "_".join(column.name for column in columns)
+    Index(
+        f"{columns[0].table.name}_{name}_by_{names}", *columns, sqlite_where=only, postgresql_where=only
+    )
 
 
 images = Table(
@@ -68,6 +80,7 @@ images = Table(
     Column("tags", Text, nullable=False),
     Column("declared_by", _text(64)),
     Column("encryption_key_id", _text(64)),
+    Column("size_bytes", BigInteger, nullable=False, server_default="0"),
     Column("version", Integer, nullable=False),
     Column("create_time", BigInteger, nullable=False),
     Column("update_time", BigInteger, nullable=False),
@@ -84,9 +97,26 @@ images = Table(
     CheckConstraint("(state = 'DELETED') = (purge_time IS NOT NULL)", name="purge_time_when_deleted"),
     CheckConstraint("(state = 'DELETED') = (live_name IS NULL)", name="live_name_unless_deleted"),
 )
-Index(None, images.c.owner, images.c.create_time, images.c.id)
-Index(None, images.c.public, images.c.create_time, images.c.id)
+_LIVE = images.c.state != literal_column("'DELETED'")
 Index(None, images.c.state, images.c.purge_time)
+# A page of a listing walks one of these in its order for each relation (listing.py): the viewer's own
+# images, and the public ones. By name, a tenant's own stand in the order of the constraint above.
+for _walk in (
+    (images.c.create_time, images.c.id),
+    (images.c.size_bytes, images.c.id),
+    (images.c.type, images.c.create_time, images.c.id),
+    (images.c.os_type, images.c.create_time, images.c.id),
+    (images.c.update_time,),
+):
+    _partial_index("live", _LIVE, images.c.owner, *_walk)
+Index(None, images.c.owner, images.c.state, images.c.create_time, images.c.id)
+for _walk in (
+    (images.c.create_time, images.c.id),
+    (images.c.name, images.c.id),
+    (images.c.size_bytes, images.c.id),
+    (images.c.owner, images.c.create_time, images.c.id),
+):
+    _partial_index("public", images.c.public, *_walk)
 
 tags = Table(
     "tags",
@@ -94,8 +124,14 @@ tags = Table(
     Column("image_id", ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
     Column("key", _text(36), primary_key=True),
     Column("value", _text(43), nullable=False),
-    Index(None, "key", "value", "image_id"),
+    # What listings look at in the image stands here again, so that the images that bear a tag are walked
+    # in order of time. NULL while the image is deleted.
+    Column("owner", _text(64)),
+    Column("public", Boolean),
+    Column("create_time", BigInteger),
+    Index(None, "owner", "key", "value", "create_time", "image_id"),
 )
+_partial_index("public", tags.c.public, tags.c.key, tags.c.value, tags.c.create_time, tags.c.image_id)
 
 # Blobs that may be there though no disk names them: of running uploads, and of images just purged. Their
 # rows go when a disk names them or they are removed; so a crash in between leaves nothing unnoticed, and
@@ -121,7 +157,18 @@ shares = Table(
     Column("vault_id", _text(128), nullable=False),
     Column("create_time", BigInteger, nullable=False),
     Column("update_time", BigInteger, nullable=False),
+    # What listings are ordered by stands here again, so that a page of what a tenant has accepted is
+    # walked in its order. NULL while the image is deleted.
+    Column("image_owner", _text(64)),
+    Column("image_create_time", BigInteger),
+    Column("image_name", _text(128)),
+    Column("image_size_bytes", BigInteger),
     Index(None, "tenant_id", "create_time", "image_id"),
+    Index(None, "tenant_id", "status", "create_time", "image_id"),
+    Index(None, "tenant_id", "status", "image_create_time", "image_id"),
+    Index(None, "tenant_id", "status", "image_name", "image_id"),
+    Index(None, "tenant_id", "status", "image_size_bytes", "image_id"),
+    Index(None, "image_owner", "image_create_time", "image_id"),
 )
 
 # What a tenant uses of its quotas, and where its limits are not the deployment's (law 5.2). A row is
@@ -153,6 +200,14 @@ requests = Table(
     Column("answer", LargeBinary),
     Column("expire_time", BigInteger, nullable=False),
     Index(None, "expire_time"),
+)
+
+# What all instances know and no caller does.
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", _text(64), primary_key=True),
+    Column("value", LargeBinary(64), nullable=False),
 )
 
 # Work that every instance may do and one does: who does it, and until when without another word.

@@ -6,7 +6,7 @@ from typing import Final, cast
 
 import grpc
 
-from ims.domain.page import PageRequest, Position
+from ims.domain.page import PageRequest
 from ims.domain.rejection import Category, Reason, Rejection, reject
 from ims.domain.repetition import RepeatableCall
 from ims.servicers.current_call import current_caller
@@ -19,6 +19,7 @@ from ims.servicers.messages import (
     read_changes,
     read_draft,
     read_image_filter,
+    read_image_order,
     read_use,
     resolution_message,
 )
@@ -66,28 +67,25 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
     ) -> pb.ListImagesResponse:
         caller, reading = current_caller(), RequestReading(request)
         image_filter = read_image_filter(reading, request)
-        listing = Listing("ListImages", caller.tenant_id, image_filter)
+        order = read_image_order(reading, request.order_by)
+        listing = Listing(self._deployment.page_token_key, caller.tenant_id, request)
         wanted = PageRequest(
             size=reading.page_size(request.page_size),
-            after=listing.position(reading, request.page_token),
+            after=listing.place(reading, request.page_token),
             count=request.include_total_size,
         )
         page = images.list_images(
             self._deployment,
             caller=caller,
             image_filter=image_filter,
+            order=order,
             page=wanted,
             problems=reading.problems,
         )
-        token = ""
-        if page.more:
-            last = page.items[-1].image
-            token = listing.position_token(Position(last.create_time, last.id))
-        return pb.ListImagesResponse(
-            images=[image_message(view) for view in page.items],
-            next_page_token=token,
-            total_size=page.total_size or 0,
-        )
+        listed, token = listing.answer(page, lambda view: field(_LISTED, image_bytes(view)))
+        rest = pb.ListImagesResponse(next_page_token=token, total_size=page.total_size or 0)
+        # The wire's bytes of an answer.
+        return cast("pb.ListImagesResponse", b"".join((*listed, rest.SerializeToString())))
 
     @once(pb.UpdateImageResponse)
     def UpdateImage(
@@ -237,6 +235,7 @@ def _uploaded(finished: image_data.Finished) -> pb.UploadImageDataResponse:
 
 
 _GOT: Final = pb.GetImageResponse.IMAGE_FIELD_NUMBER
+_LISTED: Final = pb.ListImagesResponse.IMAGES_FIELD_NUMBER
 
 
 def _chunks(messages: Iterator[pb.UploadImageDataRequest]) -> Iterator[bytes]:

@@ -28,7 +28,7 @@ from ims.domain.image import (
     SourceKind,
 )
 from ims.domain.image_changes import ImageChanges
-from ims.domain.page import ImageFilter, ShareFilter
+from ims.domain.page import ImageFilter, ImageOrder, OrderKey, ShareFilter, TagFilter
 from ims.domain.rejection import Violation
 from ims.domain.share import Share, ShareStatus
 from ims.domain.tenant import Region, TenantId
@@ -351,9 +351,12 @@ def read_image_filter(
     reading: RequestReading, request: image_service_pb2.ListImagesRequest
 ) -> ImageFilter:
     """Return what a listing of images lets through."""
-    if len(request.tags) > MAX_TAGS:
-        message = f"at most {MAX_TAGS} can be asked for, not {len(request.tags)}."
-        reading.problem("tags", message, maxItems=MAX_TAGS, items=len(request.tags))
+    for field in ("tags", "tags_any", "tags_none"):
+        items = len(getattr(request, field))
+        if items > MAX_TAGS:
+            message = f"at most {MAX_TAGS} can be asked for, not {items}."
+            reading.problem(field, message, maxItems=MAX_TAGS, items=items)
+    min_size_bytes, max_size_bytes = _read_sizes(reading, request)
     return ImageFilter(
         relation=reading.word(request, "relation", Relation),
         image_class=reading.word(request, "class", ImageClass),
@@ -364,7 +367,53 @@ def read_image_filter(
         os_type=reading.word(request, "os_type", OsType),
         owner=reading.tenant_id("owner_tenant_id", request.owner_tenant_id),
         tags=_read_tags(request.tags),
+        tags_any=_read_tag_filters(request.tags_any),
+        tags_none=_read_tag_filters(request.tags_none),
+        min_size_bytes=min_size_bytes,
+        max_size_bytes=max_size_bytes,
+        **_read_times(reading, request, "created"),
+        **_read_times(reading, request, "updated"),
     )
+
+
+def _read_tag_filters(
+    wanted: Iterable[image_service_pb2.TagFilter],
+) -> tuple[TagFilter, ...]:
+    return tuple(TagFilter(tag.key, tag.value if tag.HasField("value") else None) for tag in wanted)
+
+
+def _read_sizes(
+    reading: RequestReading, request: image_service_pb2.ListImagesRequest
+) -> tuple[int | None, int | None]:
+    smallest = reading.not_negative("min_size_bytes", request.min_size_bytes) or None
+    if not request.HasField("max_size_bytes"):
+        return smallest, None
+    largest = reading.not_negative("max_size_bytes", request.max_size_bytes)
+    if 0 <= largest < (smallest or 0):
+        message = f"it is not below min_size_bytes, {smallest}, as {largest} is."
+        reading.problem("max_size_bytes", message, minSizeBytes=smallest or 0, maxSizeBytes=largest)
+    return smallest, largest
+
+
+def _read_times(
+    reading: RequestReading, request: image_service_pb2.ListImagesRequest, what: str
+) -> dict[str, Any]:
+    start, end = reading.time(request, f"{what}_from"), reading.time(request, f"{what}_before")
+    if start is not None and end is not None and end <= start:
+        reading.problem(f"{what}_before", f"it is later than {what}_from.")
+    return {f"{what}_from": start, f"{what}_before": end}
+
+
+def read_image_order(reading: RequestReading, order_by: str) -> ImageOrder:
+    """Return in which order images are listed."""
+    if not order_by:
+        return ImageOrder()
+    word, *rest = order_by.split(" ")
+    if word not in set(OrderKey) or rest not in ([], ["desc"]):
+        words = ", ".join(OrderKey)
+        reading.problem("order_by", f"it is one of {words}, or one of them and ' desc'.")
+        return ImageOrder()
+    return ImageOrder(OrderKey(word), descending=bool(rest))
 
 
 # --- Image data ---
@@ -472,6 +521,13 @@ def _refusal_message(violation: Violation) -> share_pb2.Refusal:
 def read_share_filter(reading: RequestReading, request: Message) -> ShareFilter:
     """Return what a listing of shares lets through."""
     return ShareFilter(status=reading.word(request, "status", ShareStatus))
+
+
+def read_share_order(reading: RequestReading, order_by: str) -> bool:
+    """Return whether the newest shares are listed first."""
+    if order_by not in {"", "create_time", "create_time desc"}:
+        reading.problem("order_by", "it is 'create_time' or 'create_time desc'.")
+    return order_by != "create_time"
 
 
 def read_recipients(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache
 from typing import Final, Protocol, TypeVar
@@ -121,6 +122,19 @@ class RequestReading:
         if value < 0:
             self.problem(path, f"it is 0 or more, not {value}.", value=value)
         return value
+
+    def time(self, message: Message, field: str) -> datetime | None:
+        """Return a time, rounded up to a microsecond; None where it is not said."""
+        if not message.HasField(field):
+            return None
+        said = getattr(message, field)
+        try:
+            said.ToJsonString()  # judges, which `ToDatetime` does not
+            time: datetime = said.ToDatetime(UTC)
+            return time + timedelta(microseconds=bool(said.nanos % 1000))
+        except (ValueError, OverflowError):
+            self.problem(field, "it is no time between the years 1 and 9999.")
+            return None
 
     def page_size(self, value: int) -> int:
         """Return how many items a page has."""

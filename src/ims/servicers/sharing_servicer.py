@@ -1,13 +1,16 @@
 """SharingService on the wire."""
 
+from typing import Final, cast
+
 import grpc
 
-from ims.domain.page import PageRequest, Position
+from ims.domain.page import PageRequest, Received
 from ims.servicers.current_call import current_caller
 from ims.servicers.messages import (
-    image_message,
+    image_bytes,
     read_recipients,
     read_share_filter,
+    read_share_order,
     read_tenant_ids,
     share_message,
     sharing_message,
@@ -15,10 +18,15 @@ from ims.servicers.messages import (
 from ims.servicers.once import once
 from ims.servicers.page_tokens import Listing
 from ims.servicers.reading import FOREIGN_ID, RequestReading, image_id_of
+from ims.servicers.ready import field
 from ims.use_cases import sharing
 from ims.use_cases.deployment import Deployment
 from ims.v1 import sharing_service_pb2 as pb
 from ims.v1 import sharing_service_pb2_grpc
+
+_RECEIVED: Final = pb.ListReceivedSharesResponse.RECEIVED_SHARES_FIELD_NUMBER
+_SHARE: Final = pb.ListReceivedSharesResponse.ReceivedShare.SHARE_FIELD_NUMBER
+_IMAGE: Final = pb.ListReceivedSharesResponse.ReceivedShare.IMAGE_FIELD_NUMBER
 
 
 class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
@@ -96,8 +104,8 @@ class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
         caller, reading = current_caller(), RequestReading(request)
         image_id = image_id_of(request)
         share_filter = read_share_filter(reading, request)
-        listing = Listing("ListShares", caller.tenant_id, image_id, share_filter)
-        place = listing.place(reading, request.page_token, parts=1)
+        listing = Listing(self._deployment.page_token_key, caller.tenant_id, request)
+        place = listing.place(reading, request.page_token)
         size = reading.page_size(request.page_size)
         page = sharing.list_shares(
             self._deployment,
@@ -105,13 +113,13 @@ class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
             image_id=image_id,
             share_filter=share_filter,
             size=size,
-            after=place[0] if place else "",
+            after=place.id if place else "",
             count=request.include_total_size,
             problems=reading.problems,
         )
         return pb.ListSharesResponse(
             shares=[share_message(share, viewer=caller.tenant_id) for share in page.items],
-            next_page_token=listing.token(page.items[-1].tenant_id) if page.more else "",
+            next_page_token=listing.token(page.places[-1]) if page.more else "",
             total_size=page.total_size or 0,
         )
 
@@ -120,10 +128,11 @@ class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
     ) -> pb.ListReceivedSharesResponse:
         caller, reading = current_caller(), RequestReading(request)
         share_filter = read_share_filter(reading, request)
-        listing = Listing("ListReceivedShares", caller.tenant_id, share_filter)
+        descending = read_share_order(reading, request.order_by)
+        listing = Listing(self._deployment.page_token_key, caller.tenant_id, request)
         wanted = PageRequest(
             size=reading.page_size(request.page_size),
-            after=listing.position(reading, request.page_token),
+            after=listing.place(reading, request.page_token),
             count=request.include_total_size,
         )
         page = sharing.list_received_shares(
@@ -131,23 +140,18 @@ class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
             caller=caller,
             share_filter=share_filter,
             page=wanted,
+            descending=descending,
             problems=reading.problems,
         )
-        received = [(view, view.share) for view in page.items if view.share is not None]
-        token = ""
-        if page.more:
-            _, last = received[-1]
-            token = listing.position_token(Position(last.create_time, last.image_id))
-        return pb.ListReceivedSharesResponse(
-            received_shares=[
-                pb.ListReceivedSharesResponse.ReceivedShare(
-                    share=share_message(share, viewer=caller.tenant_id), image=image_message(view)
-                )
-                for view, share in received
-            ],
-            next_page_token=token,
-            total_size=page.total_size or 0,
-        )
+
+        def write(received: Received) -> bytes:
+            share = share_message(received.share, viewer=caller.tenant_id).SerializeToString()
+            return field(_RECEIVED, field(_SHARE, share) + field(_IMAGE, image_bytes(received.view)))
+
+        listed, token = listing.answer(page, write)
+        rest = pb.ListReceivedSharesResponse(next_page_token=token, total_size=page.total_size or 0)
+        # The wire's bytes of an answer.
+        return cast("pb.ListReceivedSharesResponse", b"".join((*listed, rest.SerializeToString())))
 
     @once(pb.AcceptShareResponse)
     def AcceptShare(

@@ -46,6 +46,8 @@ class Deployment:
     """How long the answer to a call with a request id is remembered."""
     upload_lease: timedelta = timedelta(seconds=20)
     """How long an upload is taken to be alive after its process was last heard of."""
+    page_token_key: bytes
+    """What page tokens are sealed with: 32 bytes, the same for all instances on one catalogue."""
     chunk_bytes: int = 1024**2
     """How many bytes a message of a download carries."""
     now: Callable[[], datetime]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from ims.domain.caller import Caller
 from ims.domain.image import BlobKey, Image, ImageId, ImageState
 from ims.domain.image_changes import ImageChanges
-from ims.domain.page import ImageFilter, Page, PageRequest
+from ims.domain.page import ImageFilter, ImageOrder, Page, PageRequest
 from ims.domain.rejection import Problems
 from ims.domain.tenant import NOBODY
 from ims.domain.view import ReadyView, View
@@ -87,13 +87,16 @@ def list_images(
     *,
     caller: Caller,
     image_filter: ImageFilter,
+    order: ImageOrder,
     page: PageRequest,
     problems: Problems = (),
-) -> Page[View]:
+) -> Page[ReadyView | View]:
     """Return a part of the images that the caller's tenant owns, has accepted, or that are public."""
     enforce(READ_QUERY, Query(problems))
     with deployment.database.reading() as reading:
-        return reading.images.list(caller.tenant_id, image_filter, page, now=deployment.now())
+        return reading.images.list(
+            caller.tenant_id, image_filter, page, order=order, now=deployment.now()
+        )
 
 
 @in_one_transaction

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from ims.domain.caller import Caller
 from ims.domain.image import ImageId
-from ims.domain.page import Page, PageRequest, ShareFilter
+from ims.domain.page import Page, PageRequest, Received, ShareFilter
 from ims.domain.rejection import Problems, Violation
 from ims.domain.share import Share, ShareStatus
 from ims.domain.tenant import Region, TenantId
@@ -232,12 +232,13 @@ def list_received_shares(
     caller: Caller,
     share_filter: ShareFilter,
     page: PageRequest,
+    descending: bool,
     problems: Problems = (),
-) -> Page[View]:
+) -> Page[Received]:
     """Return a part of what other tenants have shared with the caller's."""
     enforce(READ_QUERY, Query(problems))
     with deployment.database.reading() as reading:
-        return reading.images.received(caller.tenant_id, share_filter, page)
+        return reading.images.received(caller.tenant_id, share_filter, page, descending=descending)
 
 
 def accept_share(

@@ -21,9 +21,7 @@ def upgrade() -> None:
     )
     op.create_index("pending_blobs_by_lease_until", "pending_blobs", ["lease_until"])
     _say_for_which_image_blobs_are_written()
-    op.add_column("images", sa.Column("rendering", sa.LargeBinary))
-    op.add_column("images", sa.Column("rendering_version", sa.Integer))
-    op.add_column("images", sa.Column("rendering_format", sa.Integer))
+    _prepare_listings()
     op.create_table(
         "tenants",
         sa.Column("id", _text(64)),
@@ -49,6 +47,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant_id", "request_id", name="requests_key"),
     )
     op.create_index("requests_by_expire_time", "requests", ["expire_time"])
+    op.create_table(
+        "secrets",
+        sa.Column("name", _text(64)),
+        sa.Column("value", sa.LargeBinary(64), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="secrets_key"),
+    )
     duties = op.create_table(
         "duties",
         sa.Column("name", _text(64)),
@@ -57,6 +61,78 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name="duties_key"),
     )
     op.bulk_insert(duties, [{"name": "sweep", "holder": "", "lease_until": 0}])
+
+
+def _prepare_listings() -> None:
+    """Have everything stand where a page of a listing is walked in its order."""
+    op.add_column("images", sa.Column("rendering", sa.LargeBinary))
+    op.add_column("images", sa.Column("rendering_version", sa.Integer))
+    op.add_column("images", sa.Column("rendering_format", sa.Integer))
+    op.add_column("images", sa.Column("size_bytes", sa.BigInteger, nullable=False, server_default="0"))
+    op.add_column("tags", sa.Column("owner", _text(64)))
+    op.add_column("tags", sa.Column("public", sa.Boolean))
+    op.add_column("tags", sa.Column("create_time", sa.BigInteger))
+    op.add_column("shares", sa.Column("image_owner", _text(64)))
+    op.add_column("shares", sa.Column("image_create_time", sa.BigInteger))
+    op.add_column("shares", sa.Column("image_name", _text(128)))
+    op.add_column("shares", sa.Column("image_size_bytes", sa.BigInteger))
+    _sum_up_sizes()
+    _copy_into("tags", owner="owner", public="public", create_time="create_time")
+    _copy_into(
+        "shares",
+        image_owner="owner",
+        image_create_time="create_time",
+        image_name="name",
+        image_size_bytes="size_bytes",
+    )
+    op.drop_index("images_by_owner_create_time_id", "images")
+    op.drop_index("images_by_public_create_time_id", "images")
+    op.drop_index("tags_by_key_value_image_id", "tags")
+    _index("images", "owner", "state", "create_time", "id")
+    live = sa.text("state != 'DELETED'")
+    _index("images", "owner", "create_time", "id", live=live)
+    _index("images", "owner", "size_bytes", "id", live=live)
+    _index("images", "owner", "type", "create_time", "id", live=live)
+    _index("images", "owner", "os_type", "create_time", "id", live=live)
+    _index("images", "owner", "update_time", live=live)
+    public = sa.text("public")
+    _index("images", "create_time", "id", public=public)
+    _index("images", "name", "id", public=public)
+    _index("images", "size_bytes", "id", public=public)
+    _index("images", "owner", "create_time", "id", public=public)
+    _index("tags", "owner", "key", "value", "create_time", "image_id")
+    _index("tags", "key", "value", "create_time", "image_id", public=public)
+    _index("shares", "tenant_id", "status", "create_time", "image_id")
+    _index("shares", "tenant_id", "status", "image_create_time", "image_id")
+    _index("shares", "tenant_id", "status", "image_name", "image_id")
+    _index("shares", "tenant_id", "status", "image_size_bytes", "image_id")
+    _index("shares", "image_owner", "image_create_time", "image_id")
+
+
+def _index(table: str, *columns: str, **only: sa.TextClause) -> None:
+    """Add an index, of some rows only where a word says which."""
+    names = "_".join(columns)
+    which = "".join(f"_{name}" for name in only)
+    rows = next(iter(only.values()), None)
+    op.create_index(
+        f"{table}{which}_by_{names}", table, list(columns), sqlite_where=rows, postgresql_where=rows
+    )
+
+
+def _sum_up_sizes() -> None:
+    connection = op.get_bind()
+    update = sa.text("UPDATE images SET size_bytes = :size_bytes WHERE id = :id")
+    for image_id, disks in connection.execute(sa.text("SELECT id, disks FROM images")).all():
+        size_bytes = sum(disk["size_bytes"] for disk in json.loads(disks))
+        if size_bytes:
+            connection.execute(update, {"id": image_id, "size_bytes": size_bytes})
+
+
+def _copy_into(table: str, **columns: str) -> None:
+    """Copy columns of each image that is not deleted into what belongs to it."""
+    image = f"FROM images WHERE images.id = {table}.image_id AND images.state <> 'DELETED'"
+    copies = ", ".join(f"{copy} = (SELECT images.{column} {image})" for copy, column in columns.items())
+    op.execute(f"UPDATE {table} SET {copies}")  # noqa: S608 - all of it is written here
 
 
 def _say_for_which_image_blobs_are_written() -> None:

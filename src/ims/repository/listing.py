@@ -1,0 +1,589 @@
+"""How a page of a listing is found in the catalogue, however large that is.
+
+What a tenant is shown is its own images, the public ones, and those it has accepted. Each of these is
+walked by itself, in the order asked for, through an index that stands in that order, and no further than
+the page; the walks are put together in one statement, so that all see the catalogue at one moment.
+
+A filter that lets little through would walk far. PostgreSQL knows how frequent things are and chooses
+another index by itself; for SQLite, which does not, the choice is made here: what a filter looks at is
+hidden from its planner unless it is to be looked up in an index.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+import sqlalchemy as sa
+
+from ims.domain.image import ImageClass, ImageState, Relation
+from ims.domain.page import ImageFilter, ImageOrder, OrderKey, PageRequest, TagFilter
+from ims.domain.share import ShareStatus
+from ims.domain.tenant import TenantId
+from ims.repository.statement import Statement
+from ims.repository.tables import images, shares, tags
+from ims.repository.times import to_microseconds
+
+FEW: Final = 1000
+"""So many images are put in order faster than many more are walked for them."""
+_BEHIND_ALL_NAMES: Final = "\U0010ffff"
+
+_live = images.c.state != sa.literal_column("'DELETED'")
+# As the partial indexes say it, or SQLite would not know them again; a Boolean would be compared to 1.
+_public: sa.ColumnElement[Any] = sa.literal_column("images.public")
+_public_tag: sa.ColumnElement[Any] = sa.literal_column("tags.public")
+_has_shares = sa.exists().where(shares.c.image_id == images.c.id)
+_viewer = sa.bindparam("viewer", type_=images.c.owner.type)
+
+_OF_IMAGES: Final[Mapping[OrderKey, sa.ColumnElement[Any]]] = {
+    OrderKey.CREATE_TIME: images.c.create_time,
+    OrderKey.NAME: images.c.name,
+    OrderKey.SIZE_BYTES: images.c.size_bytes,
+}
+_OF_OWN_IMAGES: Final = {**_OF_IMAGES, OrderKey.NAME: images.c.live_name}
+_OF_SHARES: Final[Mapping[OrderKey, sa.ColumnElement[Any]]] = {
+    OrderKey.CREATE_TIME: shares.c.image_create_time,
+    OrderKey.NAME: shares.c.image_name,
+    OrderKey.SIZE_BYTES: shares.c.image_size_bytes,
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the statement of a listing depends on, and its parameters do not."""
+
+    walks: tuple["Walk", ...]
+    filters: tuple[str, ...]
+    tags: int
+    tags_any: tuple[bool, ...]
+    """For each, whether its value is said."""
+    tags_none: tuple[bool, ...]
+    order: ImageOrder
+    goes_on: bool
+    size: int
+
+    @property
+    def by_time(self) -> bool:
+        return self.order.key is OrderKey.CREATE_TIME
+
+
+@dataclass(frozen=True)
+class Walk:
+    """One of the sets that a listing is put together from."""
+
+    kind: str
+    """`own`, `deleted`, `public` (foreign ones, or all), `accepted`."""
+    conditions: tuple[str, ...] = ()
+
+
+def walks(viewer: TenantId, image_filter: ImageFilter) -> Iterator[Walk]:
+    """Yield the sets that hold what a listing shows; no image is in two of them."""
+    relation, image_class, owner = image_filter.relation, image_filter.image_class, image_filter.owner
+    own, foreign = owner in {None, viewer}, owner != viewer
+    if image_filter.state is ImageState.DELETED:
+        if own and relation in {None, Relation.OWNED} and image_class in {None, ImageClass.PRIVATE}:
+            yield Walk("deleted")
+        return
+    by_owner = ("owner",) if owner is not None else ()
+    if image_class is ImageClass.PUBLIC or relation is Relation.PUBLIC:
+        if image_class in {None, ImageClass.PUBLIC}:
+            if relation in {None, Relation.PUBLIC}:
+                yield Walk("public", by_owner)
+            elif relation is Relation.OWNED and own:
+                yield Walk("public", ("own",))
+        return
+    if own and relation in {None, Relation.OWNED}:
+        yield Walk("own", _CLASSES[image_class])
+    if foreign and relation is None and image_class is None:
+        yield Walk("public", ("foreign", *by_owner))
+    if foreign and relation in {None, Relation.SHARED_WITH_ME} and image_class is not ImageClass.PRIVATE:
+        yield Walk("accepted", by_owner)
+
+
+_CLASSES: Final[Mapping[ImageClass | None, tuple[str, ...]]] = {
+    None: (),
+    ImageClass.SHARED: ("shared",),
+    ImageClass.PRIVATE: ("private",),
+}
+
+
+def shape_of(
+    viewer: TenantId, image_filter: ImageFilter, order: ImageOrder, page: PageRequest
+) -> Shape | None:
+    """Return what to look for; None when nothing can be found."""
+    sets = tuple(walks(viewer, image_filter))
+    if not sets:
+        return None
+    wanted = image_filter
+    return Shape(
+        walks=sets,
+        filters=tuple(name for name in _FILTERS if _is_set(wanted, name)),
+        tags=len(wanted.tags),
+        tags_any=tuple(tag.value is not None for tag in wanted.tags_any),
+        tags_none=tuple(tag.value is not None for tag in wanted.tags_none),
+        order=order,
+        goes_on=page.after is not None,
+        size=page.size,
+    )
+
+
+def parameters(
+    viewer: TenantId, image_filter: ImageFilter, page: PageRequest, now: datetime
+) -> dict[str, Any]:
+    """Return the parameters of the statements of a listing."""
+    given: dict[str, Any] = {"viewer": viewer, "now": to_microseconds(now)}
+    for name in _FILTERS:
+        value = getattr(image_filter, name)
+        given[name] = to_microseconds(value) if isinstance(value, datetime) else value and _plain(value)
+    given["owner"] = image_filter.owner
+    given["behind_prefix"] = image_filter.name_prefix + _BEHIND_ALL_NAMES
+    groups: tuple[tuple[str, Iterable[TagFilter]], ...] = (
+        ("tags", (TagFilter(key, value) for key, value in image_filter.tags)),
+        ("tags_any", image_filter.tags_any),
+        ("tags_none", image_filter.tags_none),
+    )
+    for group, wanted in groups:
+        for number, tag in enumerate(wanted):
+            given[f"{group}_key_{number}"] = tag.key
+            given[f"{group}_value_{number}"] = tag.value
+    if page.after is not None:
+        given["after_key"], given["after_id"] = page.after.key, page.after.id
+    return given
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, str) else value
+
+
+def _is_set(image_filter: ImageFilter, name: str) -> bool:
+    value = getattr(image_filter, name)
+    return value not in {None, "", ImageState.DELETED}
+
+
+# --- What is hidden from a planner, and what is shown to it ---
+
+Sight = Callable[[sa.ColumnElement[Any]], sa.ColumnElement[Any]]
+
+
+def _shown(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    return column
+
+
+def _hidden(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """Return the same value in a form for which no index is used."""
+    if isinstance(column.type, sa.String):
+        return column.concat(sa.literal_column("''"))
+    return column + sa.literal_column("0")
+
+
+# --- Filters ---
+
+
+class _Columns(NamedTuple):
+    """Where a walk finds what is looked at."""
+
+    name: sa.ColumnElement[Any] = images.c.name
+    size_bytes: sa.ColumnElement[Any] = images.c.size_bytes
+    create_time: sa.ColumnElement[Any] = images.c.create_time
+
+
+def _bound(name: str, column: sa.ColumnElement[Any]) -> sa.BindParameter[Any]:
+    return sa.bindparam(name, type_=column.type)
+
+
+_Condition = Callable[[_Columns, Sight], Iterable[sa.ColumnElement[bool]]]
+
+
+def _is(column: sa.Column[Any]) -> _Condition:
+    return lambda _columns, sight: [sight(column) == _bound(column.name, column)]
+
+
+def _name_begins(columns: _Columns, sight: Sight) -> Iterator[sa.ColumnElement[bool]]:
+    # Not LIKE: SQLite's knows no upper and lower case.
+    name = sight(columns.name)
+    yield name >= _bound("name_prefix", columns.name)
+    yield name < _bound("behind_prefix", columns.name)
+
+
+_FILTERS: Final[Mapping[str, _Condition]] = {
+    "name": lambda columns, sight: [sight(columns.name) == _bound("name", columns.name)],
+    "state": _is(images.c.state),
+    "type": _is(images.c.type),
+    "os_type": _is(images.c.os_type),
+    "name_prefix": _name_begins,
+    "min_size_bytes": lambda c, s: [s(c.size_bytes) >= _bound("min_size_bytes", c.size_bytes)],
+    "max_size_bytes": lambda c, s: [s(c.size_bytes) <= _bound("max_size_bytes", c.size_bytes)],
+    "created_from": lambda c, s: [s(c.create_time) >= _bound("created_from", c.create_time)],
+    "created_before": lambda c, s: [s(c.create_time) < _bound("created_before", c.create_time)],
+    "updated_from": lambda _, s: [
+        s(images.c.update_time) >= _bound("updated_from", images.c.update_time)
+    ],
+    "updated_before": lambda _, s: [
+        s(images.c.update_time) < _bound("updated_before", images.c.update_time)
+    ],
+}
+_LOOK_UPS: Final[Mapping[str, tuple[str, ...]]] = {
+    "name": ("name",),
+    "state": ("state",),
+    "type": ("type",),
+    "os_type": ("os_type",),
+    "name_prefix": ("name_prefix",),
+    "size_bytes": ("min_size_bytes", "max_size_bytes"),
+    "create_time": ("created_from", "created_before"),
+    "update_time": ("updated_from", "updated_before"),
+}
+"""What an own image can be looked up by in an index of columns, and the filters that say it."""
+_IN_ORDER_OF: Final = {
+    OrderKey.CREATE_TIME: "create_time",
+    OrderKey.NAME: "name_prefix",
+    OrderKey.SIZE_BYTES: "size_bytes",
+}
+_IN_ORDER_OF_TIME: Final = ("state", "type", "os_type")
+"""What has an index that is in order of time, for each of its values."""
+
+
+def _tag(group: str, number: int, *, valued: bool, of: Any = tags) -> sa.ColumnElement[bool]:  # noqa: ANN401
+    condition: sa.ColumnElement[bool] = of.c.key == _bound(f"{group}_key_{number}", of.c.key)
+    if valued:
+        condition &= of.c.value == _bound(f"{group}_value_{number}", of.c.value)
+    return condition
+
+
+def _bears(*wanted: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    return sa.exists().where(_inner.c.image_id == images.c.id, sa.or_(*wanted))
+
+
+_inner = tags.alias("inner_tags")
+
+
+def _any_tag(shape: Shape, of: Any) -> sa.ColumnElement[bool]:  # noqa: ANN401
+    return sa.or_(
+        *(_tag("tags_any", number, valued=valued, of=of) for number, valued in enumerate(shape.tags_any))
+    )
+
+
+# --- Walks ---
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A walk as SQL."""
+
+    source: sa.FromClause
+    where: tuple[sa.ColumnElement[bool], ...]
+    key: sa.ColumnElement[Any]
+    id: sa.ColumnElement[str]
+    grouped: bool = False
+    """Whether an image can come several times."""
+
+
+class _Writer:
+    """Writes the walks of one shape as SQL.
+
+    For a planner to be trusted it says everything; another is shown only what it shall look up.
+    """
+
+    def __init__(self, shape: Shape, *, trusting: bool, look_up: str = "") -> None:
+        self._shape = shape
+        self._look_up = look_up
+        self._unless_looked_up: Sight = _shown if trusting else _hidden
+
+    def parts(self) -> list[_Part]:
+        return [part for walk in self._shape.walks for part in self._parts(walk)]
+
+    def _parts(self, walk: Walk) -> Iterator[_Part]:
+        match walk.kind:
+            case "accepted":
+                yield self._accepted(walk)
+            case "deleted":
+                yield self._deleted()
+            case kind:
+                yield from self._tagged(walk) or [self._untagged(walk, own=kind == "own")]
+
+    # Own images, and public ones
+
+    def _untagged(self, walk: Walk, *, own: bool) -> _Part:
+        hide = self._unless_looked_up
+        columns = _Columns(name=images.c.live_name) if own else _Columns()
+        shared = own and "shared" in walk.conditions
+        if shared and self._shape.by_time and not self._look_up and not self._shape.filters:
+            return self._shared(walk)
+        by_id = own and self._look_up and self._look_up not in _LOOK_UPS
+        base = [images.c.owner == _viewer, _live] if own else [_public, self._is_live()]
+        if by_id:
+            base = [hide(images.c.owner) == _viewer, _live, images.c.id.in_(self._looked_up_ids())]
+        key = (_OF_OWN_IMAGES if own else _OF_IMAGES)[self._shape.order.key]
+        look_up = self._look_up if own else ""
+        if not look_up and "name" in self._shape.filters:
+            look_up = "name"
+        return _Part(
+            source=images,
+            where=(
+                *base,
+                *self._standing(walk),
+                *self._let_through(columns, shown=self._shown_filters(look_up, own=own)),
+                *self._tags(),
+            ),
+            key=self._unless_looked_up(key) if look_up else key,
+            id=images.c.id,
+        )
+
+    def _shown_filters(self, look_up: str, *, own: bool) -> tuple[str, ...]:
+        if look_up:
+            return _LOOK_UPS.get(look_up, ())
+        in_order = _LOOK_UPS[_IN_ORDER_OF[self._shape.order.key]]
+        if own and self._shape.by_time:
+            walked = [name for name in _IN_ORDER_OF_TIME if name in self._shape.filters]
+            return (*in_order, *walked[:1])
+        return in_order
+
+    def _tagged(self, walk: Walk) -> list[_Part]:
+        """Return the walk through the images that bear a tag, where they are in the order asked for."""
+        shape = self._shape
+        if not shape.by_time or self._look_up or "name" in shape.filters:
+            return []
+        if shape.tags:
+            return [self._bearing(walk, _tag("tags", 0, valued=True), self._tags(but=1))]
+        if not shape.tags_any or not all(shape.tags_any):
+            return []
+        wanted = [_tag("tags_any", number, valued=True) for number in range(len(shape.tags_any))]
+        earlier = [
+            _tag("tags_any", number, valued=True, of=_inner) for number in range(len(shape.tags_any))
+        ]
+        return [
+            self._bearing(
+                walk,
+                each,
+                [*([sa.not_(_bears(*earlier[:number]))] if number else ()), *self._no_tags()],
+            )
+            for number, each in enumerate(wanted)
+        ]
+
+    def _bearing(
+        self, walk: Walk, tag: sa.ColumnElement[bool], others: Iterable[sa.ColumnElement[bool]]
+    ) -> _Part:
+        own = walk.kind == "own"
+        columns = _Columns(create_time=tags.c.create_time)
+        return _Part(
+            source=tags.join(images, images.c.id == tags.c.image_id),
+            where=(
+                tags.c.owner == _viewer if own else _public_tag,
+                tag,
+                self._is_live(),
+                *([] if own else [_public]),
+                *self._standing(walk),
+                *self._let_through(columns, shown=_LOOK_UPS["create_time"]),
+                *others,
+            ),
+            key=tags.c.create_time,
+            id=tags.c.image_id,
+        )
+
+    def _shared(self, walk: Walk) -> _Part:
+        standing = [sa.not_(_public), *self._standing(Walk(walk.kind))]
+        return _Part(
+            source=shares.join(images, images.c.id == shares.c.image_id),
+            where=(
+                shares.c.image_owner == _viewer,
+                shares.c.image_create_time.is_not(None),
+                self._is_live(),
+                *standing,
+                *self._tags(),
+            ),
+            key=shares.c.image_create_time,
+            id=shares.c.image_id,
+            grouped=True,
+        )
+
+    def _standing(self, walk: Walk) -> Iterator[sa.ColumnElement[bool]]:
+        """Yield what is asked of how the viewer and others stand to an image."""
+        owner = images.c.owner
+        for condition in walk.conditions:
+            match condition:
+                case "foreign":
+                    yield self._unless_looked_up(owner) != _viewer
+                case "own":
+                    yield owner == _viewer
+                case "owner":
+                    shown = self._shape.by_time and walk.kind == "public"
+                    column = owner if shown else self._unless_looked_up(owner)
+                    yield column == _bound("owner", owner)
+                case "private":
+                    yield sa.not_(_public)
+                    yield sa.not_(_has_shares)
+                case "shared":
+                    yield sa.not_(_public)
+                    yield _has_shares
+
+    # The others
+
+    def _accepted(self, walk: Walk) -> _Part:
+        key = _OF_SHARES[self._shape.order.key]
+        by_name = "name" in self._shape.filters
+        shown = _LOOK_UPS["name" if by_name else _IN_ORDER_OF[self._shape.order.key]]
+        columns = _Columns(shares.c.image_name, shares.c.image_size_bytes, shares.c.image_create_time)
+        return _Part(
+            source=shares.join(images, images.c.id == shares.c.image_id),
+            where=(
+                shares.c.tenant_id == _viewer,
+                shares.c.status == sa.literal_column(f"'{ShareStatus.ACCEPTED}'"),
+                key.is_not(None),
+                self._is_live(),
+                sa.not_(_public),
+                *self._standing(Walk(walk.kind, ("foreign", *walk.conditions))),
+                *self._let_through(columns, shown=shown),
+                *self._tags(),
+            ),
+            key=self._unless_looked_up(key) if by_name else key,
+            id=shares.c.image_id,
+        )
+
+    def _deleted(self) -> _Part:
+        """Return the walk through own deleted images, until they are to be purged."""
+        hide = self._unless_looked_up
+        key = _OF_IMAGES[self._shape.order.key]
+        shown = _LOOK_UPS["create_time"] if self._shape.by_time else ()
+        return _Part(
+            source=images,
+            where=(
+                images.c.owner == _viewer,
+                images.c.state == sa.literal_column(f"'{ImageState.DELETED}'"),
+                hide(images.c.purge_time) > _bound("now", images.c.purge_time),
+                sa.not_(_public),
+                *self._let_through(_Columns(), shown=shown),
+                *self._tags(),
+            ),
+            key=key if self._shape.by_time else hide(key),
+            id=images.c.id,
+        )
+
+    def _is_live(self) -> sa.ColumnElement[bool]:
+        return self._unless_looked_up(images.c.state) != sa.literal_column("'DELETED'")
+
+    # Filters
+
+    def _let_through(
+        self, columns: _Columns, *, shown: tuple[str, ...]
+    ) -> Iterator[sa.ColumnElement[bool]]:
+        for name in self._shape.filters:
+            yield from _FILTERS[name](columns, _shown if name in shown else self._unless_looked_up)
+
+    def _tags(self, but: int = 0) -> list[sa.ColumnElement[bool]]:
+        """Return what is asked of the tags, but for the first of those that must all be there."""
+        shape = self._shape
+        wanted = [
+            _bears(_tag("tags", number, valued=True, of=_inner)) for number in range(but, shape.tags)
+        ]
+        if shape.tags_any:
+            wanted.append(_bears(_any_tag(shape, _inner)))
+        return [*wanted, *self._no_tags()]
+
+    def _no_tags(self) -> list[sa.ColumnElement[bool]]:
+        return [
+            sa.not_(_bears(_tag("tags_none", number, valued=valued, of=_inner)))
+            for number, valued in enumerate(self._shape.tags_none)
+        ]
+
+    def _looked_up_ids(self) -> sa.Select[Any]:
+        return _ids_of(self._shape, self._look_up)
+
+
+def _ids_of(shape: Shape, look_up: str) -> sa.Select[Any]:
+    if look_up == "shared":
+        return sa.select(shares.c.image_id).where(shares.c.image_owner == _viewer)
+    if look_up == "tags_any":
+        tag = _any_tag(shape, tags)
+    else:
+        tag = _tag("tags", int(look_up.removeprefix("tags ")), valued=True)
+    return sa.select(tags.c.image_id).where(tags.c.owner == _viewer, tag)
+
+
+# --- Statements ---
+
+
+@lru_cache(maxsize=1024)
+def found(
+    shape: Shape, columns: tuple[sa.ColumnElement[Any], ...], *, trusting: bool, look_up: str = ""
+) -> Statement:
+    """Return the statement that finds a page; its rows begin with the place, then the columns."""
+    direction = sa.desc if shape.order.descending else sa.asc
+    limit = _number(shape.size + 1)
+    parts = [
+        _walked(part, shape, direction, limit)
+        for part in _Writer(shape, trusting=trusting, look_up=look_up).parts()
+    ]
+    if len(parts) > 1:
+        together = sa.union_all(*(sa.select(part.c.key, part.c.id) for part in parts)).subquery()
+        page = (
+            sa.select(together.c.key, together.c.id)
+            .order_by(direction(together.c.key), direction(together.c.id))
+            .limit(limit)
+            .subquery("page")
+        )
+    else:
+        (page,) = parts
+    query = (
+        sa.select(page.c.key, page.c.id, *columns)
+        .select_from(page.join(images, images.c.id == page.c.id))
+        .order_by(direction(page.c.key), direction(page.c.id))
+    )
+    # Without a filter there is one good plan; with one it hangs on what is looked for.
+    return Statement(query, planned_anew=bool(shape.filters or shape.tags or shape.tags_any))
+
+
+def _walked(part: _Part, shape: Shape, direction: Any, limit: Any) -> sa.Subquery:  # noqa: ANN401
+    query = sa.select(part.key.label("key"), part.id.label("id")).select_from(part.source)
+    query = query.where(*part.where)
+    if shape.goes_on:
+        place = sa.tuple_(part.key, part.id)
+        after = sa.tuple_(_bound("after_key", part.key), _bound("after_id", part.id))
+        query = query.where(place < after if shape.order.descending else place > after)
+    if part.grouped:
+        query = query.group_by(part.key, part.id)
+    return query.order_by(direction(part.key), direction(part.id)).limit(limit).subquery()
+
+
+def _number(number: int) -> sa.ColumnElement[int]:
+    """Return a number that is a part of the statement, so that it is planned for."""
+    return sa.literal_column(str(number), sa.Integer)
+
+
+@lru_cache(maxsize=256)
+def counted(shape: Shape, *, trusting: bool) -> Statement:
+    """Return the statement that counts all that a listing shows."""
+    queries = []
+    for part in _Writer(shape, trusting=trusting).parts():
+        query = sa.select(part.id.label("id")).select_from(part.source).where(*part.where)
+        queries.append(query.distinct() if part.grouped else query)
+    everything = sa.union_all(*queries).subquery() if len(queries) > 1 else queries[0].subquery()
+    return Statement(sa.select(sa.func.count()).select_from(everything), planned_anew=True)
+
+
+def look_ups(shape: Shape) -> tuple[str, ...]:
+    """Return what own images could be looked up by, instead of being walked in order."""
+    if not any(walk.kind == "own" for walk in shape.walks) or "name" in shape.filters:
+        return ()
+    possible = [name for name, filters in _LOOK_UPS.items() if set(filters) & set(shape.filters)]
+    possible += [f"tags {number}" for number in range(shape.tags)]
+    possible += ["tags_any"] if shape.tags_any else []
+    possible += ["shared"] if any("shared" in walk.conditions for walk in shape.walks) else []
+    if possible == [_IN_ORDER_OF[shape.order.key]]:
+        return ()
+    if shape.by_time and len(possible) == 1 and possible[0] in {*_IN_ORDER_OF_TIME, "tags 0", "shared"}:
+        return ()
+    return tuple(possible)
+
+
+@lru_cache(maxsize=256)
+def matches(shape: Shape, look_up: str) -> Statement:
+    """Return the statement that counts how many own images a look-up finds, as far as FEW and one."""
+    query: sa.Select[Any]
+    if look_up in _LOOK_UPS:
+        columns = _Columns(name=images.c.live_name)
+        filters = [name for name in _LOOK_UPS[look_up] if name in shape.filters]
+        conditions = (each for name in filters for each in _FILTERS[name](columns, _shown))
+        query = sa.select(sa.literal_column("1")).where(images.c.owner == _viewer, _live, *conditions)
+    else:
+        query = _ids_of(shape, look_up)
+    return Statement(sa.select(sa.func.count()).select_from(query.limit(_number(FEW + 1)).subquery()))
