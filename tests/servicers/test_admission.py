@@ -157,7 +157,7 @@ class TestSilentClients:
 
     @pytest.fixture
     def service(self, make_service: MakeService) -> Service:
-        return make_service(threads=1, max_waiting_calls=0, max_transfers=1, idle_seconds=0.2)
+        return make_service(threads=1, max_waiting_calls=0, max_transfers=1, idle_seconds=1)
 
     @pytest.mark.parametrize("method", ["ims.v1.ImageService/GetImage", "grpc.health.v1.Health/Check"])
     def test_their_small_calls_end_and_others_are_served(self, service: Service, as_: As, method: str):
@@ -195,7 +195,7 @@ class TestSilentClients:
             assert seen.reason in {"TOO_MANY_TRANSFERS", "IMAGE_BUSY"}
 
     def test_so_do_downloads_that_they_do_not_take(self, make_service: MakeService, as_: As):
-        service = make_service(max_transfers=1, idle_seconds=0.5)
+        service = make_service(max_transfers=1, idle_seconds=3)
         owner = as_(OWNER, of=service)
         image = owner.active("one", bytes(16 * 1024**2))
         untaken = owner.begin("DownloadImageData", request_class("DownloadImageData")(image_id=image.id))
