@@ -1,0 +1,25 @@
+"""Whatever eight clients do, the service does what the model of the law does."""
+
+import pytest
+
+from conftest import Clock
+from ims.use_cases.deployment import Deployment
+from model.play import Play
+
+
+def test_one_after_the_other(deployment: Deployment, clock: Clock):
+    Play(deployment, clock, seed=1).one_after_the_other(600)
+
+
+def test_eight_at_once(deployment: Deployment, clock: Clock):
+    Play(deployment, clock, seed=2).eight_at_once(600)
+
+
+@pytest.mark.slow
+def test_ten_thousand_calls_one_after_the_other(deployment: Deployment, clock: Clock):
+    Play(deployment, clock, seed=3).one_after_the_other(10_000)
+
+
+@pytest.mark.slow
+def test_ten_thousand_calls_eight_at_once(deployment: Deployment, clock: Clock):
+    Play(deployment, clock, seed=4).eight_at_once(10_000)
