@@ -54,7 +54,7 @@ class LosesAnswers:
 def pauses(monkeypatch):
     """Wait for nothing; remember for how long it would have been."""
     waited = []
-    monkeypatch.setattr("ims.client.connection.time.sleep", waited.append)
+    monkeypatch.setattr("ims.client.connection.sleep", waited.append)
     return waited
 
 
@@ -160,6 +160,15 @@ class TestWhatIsRepeated:
 
         assert declined.value.reason == "CATALOGUE_UNAVAILABLE"
         assert pauses == [0.7, 0.7, 1.0]
+
+    def test_a_service_that_has_no_room_just_now_is_called_again(self, scripted, pauses):
+        info, retry = ErrorInfo(reason="TOO_MANY_CALLS", domain="ims"), RetryInfo()
+        retry.retry_delay.FromSeconds(1)
+        crowded = declining(grpc.StatusCode.RESOURCE_EXHAUSTED, "Try again.", info, retry)
+
+        scripted(GetImage=Scripts(crowded, lambda *_: GetImageResponse())).get_image("an-id")
+
+        assert pauses == [1.0]
 
     def test_a_call_takes_no_longer_than_it_may(self, scripted, pauses):
         server = Scripts(NOBODY)

@@ -20,8 +20,9 @@ class Client(FileCalls, SharingCalls, AdminCalls):
     messages of the contract. What is refused raises Declined; where nobody answers, Unreachable.
     Nothing is sent before the first call. Threads may share a client.
 
-    Where nobody answers, calls are repeated a few times. Those that change something carry a request
-    id, so that they have one effect; whoever wants to repeat a call later on gives it `request_id`.
+    Where nobody answers, or there is no room just now, calls are repeated a few times. Those that
+    change something carry a request id, so that they have one effect; whoever wants to repeat a call
+    later on gives it `request_id`.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """A channel to one server, and the one way in which calls are made over it."""
 
 import math
-import time
 from collections.abc import Iterator
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Final, Protocol, Self, TypeVar
 
@@ -88,17 +88,17 @@ class Connection:
         One that changes something has an id, and one effect.
         """
         give_request_id(request)
-        until = time.monotonic() + self._timeout_seconds
+        until = monotonic() + self._timeout_seconds
         pauses = iter(PAUSES_SECONDS)
         while True:
-            left = until - time.monotonic()
+            left = until - monotonic()
             try:
                 return method(request, timeout=left, metadata=self._credentials.metadata())
             except grpc.RpcError as error:
                 pause = max(next(pauses, math.inf), asked_to_wait_seconds(error))
-                if not may_be_repeated(error) or time.monotonic() + pause >= until:
+                if not may_be_repeated(error) or monotonic() + pause >= until:
                     raise self._meaning(error) from error
-            time.sleep(pause)
+            sleep(pause)
 
     def _pages(
         self, method: "grpc.UnaryUnaryMultiCallable[_PageRequest, _Page]", request: _PageRequest

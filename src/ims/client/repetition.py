@@ -24,8 +24,8 @@ def give_request_id(request: object) -> None:
 
 
 def may_be_repeated(error: grpc.RpcError) -> bool:
-    """Whether a call has found no service, or lost it before it was answered."""
-    return error.code() is grpc.StatusCode.UNAVAILABLE
+    """Whether a call has found no service or lost it, or the service asks to be called again."""
+    return error.code() is grpc.StatusCode.UNAVAILABLE or asked_to_wait_seconds(error) > 0
 
 
 def asked_to_wait_seconds(error: grpc.RpcError) -> float:
