@@ -6,9 +6,10 @@ BIN := $(VENV)/bin
 LISTEN ?= 127.0.0.1:50051
 DATA ?= data
 T ?= tests
+MINUTES ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos serve demo test test-slow bench check lint types contract protos-check format lock clean
+.PHONY: help setup protos serve demo test test-slow bench bench-soak check lint types contract protos-check format lock clean
 
 help:  ## explain the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -25,8 +26,15 @@ test-slow: setup  ## run the tests that take long
 demo: setup  ## set up, then play the main job against a server that it starts itself
 	$(BIN)/python tests/demo/main_job.py
 
-bench: setup  ## set up, then measure memory and speed of a large transfer; GIB=2 for its size
-	PYTHONPATH=tests $(BIN)/python tests/bench/transfers.py
+bench: setup $(VENV)/bench-installed  ## measure speed and memory; QUICK=1 in three minutes, ONLY=lists a part
+	PYTHONPATH=tests $(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
+
+bench-soak: setup $(VENV)/bench-installed  ## watch the memory of workers under load for MINUTES=60
+	PYTHONPATH=tests $(BIN)/python -m bench --soak-minutes $(MINUTES)
+
+$(VENV)/bench-installed: $(VENV)/installed requirements/bench.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@touch $@
 
 check: setup lint types contract protos-check  ## format, lint, types, import contract, protos
 

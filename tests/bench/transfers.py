@@ -1,97 +1,135 @@
-"""Measures the server's memory and speed while one large file goes up and comes down again.
-
-Run by `make bench`; GIB=n chooses the size of the file. Speeds are ratios against what this machine does
-with the same number of bytes without us; the memory is the peak that the kernel kept for the server.
-"""
+"""Memory and speed of a worker while one large file goes up and comes down again."""
 
 import hashlib
 import os
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from calling import Tenant
-from ims.v1 import image_service_pb2
+import grpc
+
+from bench.bare import STREAM, BareServer
+from bench.figures import Figure
+from bench.medians import in_turns
+from bench.session import Session, method
+from calling import Tenant, request_class
 from serving import Server
 
 MIB = 1024**2
-SIZE_BYTES = int(float(os.environ.get("GIB", "2")) * 1024 * MIB)
-TARGET_MIB = 150
+PEAK_MIB = 150
+OPTIONS = [("grpc.max_receive_message_length", 8 * MIB)]
 
 
-def seconds(work: Callable[[], object]) -> float:
-    begun = time.monotonic()
-    work()
-    return time.monotonic() - begun
+def one_large_file(session: Session) -> Iterator[Figure]:
+    """Upload ÷ the slower of hashing and copying, download ÷ a bare stream, peak memory."""
+    size_mib = 256 if session.quick else 2048
+    folder = session.folder / "transfers"
+    folder.mkdir()
+    source = folder / "source.raw"
+    with source.open("wb") as file:
+        file.writelines(_blocks(size_mib))
+    with source.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    with (
+        session.serving(session.databases.url("SQLite", "transfers"), workers=1) as server,
+        session.bare(processes=1) as bare,
+    ):
+        tenant = Tenant(server.target, "bench")
+        uploaded: list[str] = []
+
+        def upload() -> None:
+            image = tenant.create(f"large-{len(uploaded)}")
+            tenant.call("UploadImageData", _messages(image.id, source, digest))
+            uploaded.append(image.id)
+
+        def copy() -> None:
+            subprocess.run(
+                f"cp {source} {folder}/copy && sync {folder}/copy && rm {folder}/copy",
+                shell=True,
+                check=True,
+            )
+
+        def hashed() -> None:
+            subprocess.run(["openssl", "sha256", source], check=True, stdout=subprocess.DEVNULL)
+
+        up = in_turns(
+            {name: _seconds(work) for name, work in (("up", upload), ("cp", copy), ("sha", hashed))},
+            rounds=1 if session.quick else 3,
+        )
+        down = in_turns(
+            {
+                "down": lambda: _download(server, uploaded[0], size_mib),
+                "bare": lambda: _stream(bare, size_mib),
+            },
+            rounds=3 if session.quick else 5,
+        )
+        peak = server.peak_memory_mib()
+        tenant.close()
+    slower = max(("cp", "sha"), key=up.median)
+    yield Figure(
+        name="upload, hashed, inspected, written, synced ÷ the slower of openssl sha256 and cp + sync",
+        value=up.ratio(slower, "up"),
+        at_least=0.5,
+        details={"spread": up.ratios(slower, "up")},
+    )
+    yield Figure(name="upload", value=size_mib / up.median("up"), unit="MiB a second")
+    yield Figure(
+        name="download ÷ a bare Python stream of 1 MiB messages",
+        value=down.ratio("bare", "down"),
+        at_least=0.9,
+        details={"spread": down.ratios("bare", "down")},
+    )
+    yield Figure(name="download", value=size_mib / down.median("down"), unit="MiB a second")
+    yield Figure(
+        name=f"peak memory of a worker, {size_mib / 1024:g} GiB up and down",
+        value=peak,
+        unit="MiB",
+        at_most=PEAK_MIB,
+    )
 
 
-def blocks() -> Iterator[bytes]:
-    """Yield a file's bytes in chunks of 1 MiB, the same ones at every call, none like the other."""
+def _seconds(work: Callable[[], object]) -> Callable[[], float]:
+    def timed() -> float:
+        begun = time.monotonic()
+        work()
+        return time.monotonic() - begun
+
+    return timed
+
+
+def _blocks(size_mib: int) -> Iterator[bytes]:
+    """Yield a file's bytes in chunks of 1 MiB, none like the other."""
     block = bytearray(os.urandom(MIB))
-    for number in range(SIZE_BYTES // MIB):
+    for number in range(size_mib):
         block[:8] = number.to_bytes(8, "big")
         yield bytes(block)
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="ims-bench-", dir=os.environ.get("BENCH_DIR")) as name:
-        folder = Path(name)
-        source = folder / "source.raw"
-        with source.open("wb") as file:
-            file.writelines(blocks())
-        hashing = seconds(
-            lambda: subprocess.run(["openssl", "sha256", source], check=True, stdout=subprocess.DEVNULL)
-        )
-        copying = seconds(
-            lambda: subprocess.run(
-                f"cp {source} {folder}/copy && sync {folder}/copy", shell=True, check=True
-            )
-        )
-        (folder / "copy").unlink()
-        with source.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        with Server(folder / "data") as server:
-            idle = server.memory_mib()
-            tenant = Tenant(server.target, "bench")
-            image = tenant.create("large")
-
-            def messages() -> Iterator[image_service_pb2.UploadImageDataRequest]:
-                request = image_service_pb2.UploadImageDataRequest
-                yield request(start={"image_id": image.id, "size_bytes": SIZE_BYTES, "sha256": digest})
-                with source.open("rb") as file:
-                    while block := file.read(MIB):
-                        yield request(chunk=block)
-
-            stub = tenant._stubs["ImageService"]
-            up = seconds(lambda: stub.UploadImageData(messages(), metadata=tenant._metadata))
-            after_upload = server.peak_memory_mib()
-            seen = hashlib.sha256()
-
-            def download() -> None:
-                request = image_service_pb2.DownloadImageDataRequest(image_id=image.id)
-                for message in stub.DownloadImageData(request, metadata=tenant._metadata):
-                    seen.update(message.chunk)
-
-            down = seconds(download)
-            assert seen.hexdigest() == digest
-            peak = server.peak_memory_mib()
-    rows = [
-        ("file", f"{SIZE_BYTES / 1024 / MIB:g} GiB", ""),
-        ("server memory, idle", f"{idle:.0f} MiB", ""),
-        ("server memory, peak of the upload", f"{after_upload:.0f} MiB", ""),
-        ("server memory, peak of upload and download", f"{peak:.0f} MiB", f"target: {TARGET_MIB}"),
-        ("upload, hashed, inspected, written, synced", f"{SIZE_BYTES / MIB / up:.0f} MiB/s", ""),
-        ("  ÷ the slower of openssl sha256 and cp + sync", f"{max(hashing, copying) / up:.2f}", ""),
-        ("download, hashed by the client", f"{SIZE_BYTES / MIB / down:.0f} MiB/s", ""),
-        ("  ÷ openssl sha256", f"{hashing / down:.2f}", ""),
-    ]
-    for what, value, remark in rows:
-        print(f"{what:50} {value:>14}  {remark}")
-    sys.exit(peak > TARGET_MIB)
+def _messages(image_id: str, source: Path, digest: str) -> Iterator[object]:
+    message = request_class("UploadImageData")
+    size_bytes = source.stat().st_size
+    yield message(start={"image_id": image_id, "size_bytes": size_bytes, "sha256": digest})
+    with source.open("rb") as file:
+        while block := file.read(MIB):
+            yield message(chunk=block)
 
 
-if __name__ == "__main__":
-    main()
+def _download(server: Server, image_id: str, size_mib: int) -> float:
+    request = request_class("DownloadImageData")(image_id=image_id).SerializeToString()
+    return _seconds_of_stream(server.target, method("DownloadImageData"), request, size_mib)
+
+
+def _stream(bare: BareServer, size_mib: int) -> float:
+    return _seconds_of_stream(bare.target, STREAM, str(size_mib).encode(), size_mib)
+
+
+def _seconds_of_stream(target: str, path: str, request: bytes, size_mib: int) -> float:
+    """Take a stream as it comes, and do nothing with it."""
+    with grpc.insecure_channel(target, OPTIONS) as channel:
+        stream = channel.unary_stream(path)
+        begun = time.monotonic()
+        received = sum(map(len, stream(request, metadata=[("ims-tenant", "bench")])))
+        seconds = time.monotonic() - begun
+    assert received >= size_mib * MIB
+    return seconds
