@@ -25,7 +25,7 @@ from ims.repository.statement import Statement
 from ims.repository.tables import images, shares, tags
 from ims.repository.times import to_microseconds
 
-FEW: Final = 1000
+FEW: Final = 3000
 """So many images are put in order faster than many more are walked for them."""
 _BEHIND_ALL_NAMES: Final = "\U0010ffff"
 
@@ -493,10 +493,12 @@ def _ids_of(shape: Shape, look_up: str) -> sa.Select[Any]:
     if look_up == "shared":
         return sa.select(shares.c.image_id).where(shares.c.image_owner == _viewer)
     if look_up == "tags_any":
-        tag = _any_tag(shape, tags)
+        wanted = [_tag("tags_any", number, valued=valued) for number, valued in enumerate(shape.tags_any)]
     else:
-        tag = _tag("tags", int(look_up.removeprefix("tags ")), valued=True)
-    return sa.select(tags.c.image_id).where(tags.c.owner == _viewer, tag)
+        wanted = [_tag("tags", int(look_up.removeprefix("tags ")), valued=True)]
+    # One after the other: for an OR the tags of all images would be looked through.
+    queries = [sa.select(tags.c.image_id).where(tags.c.owner == _viewer, tag) for tag in wanted]
+    return sa.select(sa.union_all(*queries).subquery().c.image_id) if len(queries) > 1 else queries[0]
 
 
 # --- Statements ---
@@ -570,7 +572,10 @@ def look_ups(shape: Shape) -> tuple[str, ...]:
     possible += ["shared"] if any("shared" in walk.conditions for walk in shape.walks) else []
     if possible == [_IN_ORDER_OF[shape.order.key]]:
         return ()
-    if shape.by_time and len(possible) == 1 and possible[0] in {*_IN_ORDER_OF_TIME, "tags 0", "shared"}:
+    in_order_of_time = {*_IN_ORDER_OF_TIME, "tags 0", "shared"}
+    if all(shape.tags_any):
+        in_order_of_time.add("tags_any")
+    if shape.by_time and len(possible) == 1 and possible[0] in in_order_of_time:
         return ()
     return tuple(possible)
 
