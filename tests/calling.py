@@ -43,6 +43,11 @@ def request_class(rpc: str) -> Any:
     return getattr(SERVICES[service][0], method.input_type.name)
 
 
+def response_class(rpc: str) -> Any:
+    service, method = METHODS[rpc]
+    return getattr(SERVICES[service][0], method.output_type.name)
+
+
 class Tenant:
     """Calls a server as one tenant: `acme.GetImage(image_id=…)` for every RPC there is."""
 

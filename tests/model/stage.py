@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from google.rpc.code_pb2 import Code
 
-from calling import request_class, upload_messages
+from calling import request_class, response_class, upload_messages
 from conftest import Clock
 from ims.domain.caller import Caller, Role
 from ims.domain.rejection import Rejection
@@ -79,7 +79,9 @@ class Stage:
         if call.request_id:
             request.request_id = call.request_id
         servicer = next(each for each in self._servicers if rpc in vars(type(each)))
-        return getattr(servicer, rpc)(request, None)
+        answer = getattr(servicer, rpc)(request, None)
+        # What is kept ready as bytes is not taken apart before it is sent.
+        return response_class(rpc).FromString(answer) if isinstance(answer, bytes) else answer
 
     def _create(self, call: Call) -> Any:
         fields = {"type": "SYSTEM_DISK", "disks": [{"format": "RAW"}]}

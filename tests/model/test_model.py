@@ -16,10 +16,12 @@ def test_eight_at_once(deployment: Deployment, clock: Clock):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_ten_thousand_calls_one_after_the_other(deployment: Deployment, clock: Clock):
     Play(deployment, clock, seed=3).one_after_the_other(10_000)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_ten_thousand_calls_eight_at_once(deployment: Deployment, clock: Clock):
     Play(deployment, clock, seed=4).eight_at_once(10_000)

@@ -74,8 +74,8 @@ def a_claim_that_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 def a_token_not_bound_to_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     bind = Listing.__init__
 
-    def to_everybody(listing, method, _tenant_id, *filters):
-        bind(listing, method, TenantId("everybody"), *filters)
+    def to_everybody(listing, key, _tenant_id, request):
+        bind(listing, key, TenantId("everybody"), request)
 
     monkeypatch.setattr(Listing, "__init__", to_everybody)
 
@@ -163,6 +163,10 @@ IN_A_RACE = (
     an_acceptance_that_looks_before_it_locks,
     a_claim_that_keeps_nobody_waiting,
 )
+
+
+def test_without_a_bug_none_is_found(deployment: Deployment, clock: Clock):
+    assert not found(deployment, clock)
 
 
 @pytest.mark.parametrize("plant", ANY_TIME, ids=lambda plant: plant.__name__)
