@@ -214,6 +214,15 @@ class TestShowing:
             (["--relation", "shared-with-me"], []),
             (["--os-type", "windows"], []),
             (["--tag", "a=b"], []),
+            (["--any-tag", "a", "--any-tag", "c=d"], []),
+            (["--no-tag", "a", "--no-tag", "c=d"], ["tiny"]),
+            (["--min-size", "1"], ["tiny"]),
+            (["--max-size", "1"], []),
+            (["--created-from", "2026-01-01"], ["tiny"]),
+            (["--created-before", "2026-01-01T00:00+01:00"], []),
+            (["--updated-from", "2126-01-01"], []),
+            (["--updated-before", "2126-01-01"], ["tiny"]),
+            (["--order-by", "size_bytes desc"], ["tiny"]),
         ],
     )
     def test_a_list_is_filtered(self, ims: Ims, owner, tiny, filters, expected):

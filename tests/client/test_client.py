@@ -2,6 +2,7 @@
 
 import re
 import threading
+from datetime import UTC, datetime
 from itertools import islice
 
 import pytest
@@ -20,6 +21,7 @@ from ims.client import (
     Share,
     Source,
 )
+from ims.client.vocabulary import TagFilter
 from ims.v1.image_service_pb2 import ListImagesResponse
 
 
@@ -153,6 +155,11 @@ class TestImages:
             {"os_type": OperatingSystem.LINUX},
             {"owner_tenant_id": "acme"},
             {"tags": {"stage": "test"}},
+            {"tags_any": [TagFilter(key="stage")]},
+            {"tags_none": [TagFilter(key="other", value="yes")], "name": "wanted"},
+            {"min_size_bytes": 5, "max_size_bytes": 5},
+            {"created_before": datetime(2126, 1, 1, tzinfo=UTC), "name": "wanted"},
+            {"updated_from": datetime(2026, 1, 1, tzinfo=UTC), "name": "wanted"},
         ],
         ids=lambda filters: next(iter(filters)),
     )

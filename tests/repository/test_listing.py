@@ -1,4 +1,4 @@
-"""Lists stay fast however large the catalogue is: what each asks the database, and how that goes about it."""
+"""Lists stay fast however large the catalogue is: how the database goes about each."""
 
 import itertools
 import re

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -502,7 +503,33 @@ class TestFilters:
             ({"tags": {"a": "b", "c": "d"}}, {"Plain"}),
             ({"tags": {"a": "b", "c": "other"}}, set()),
             ({"tags": {"a": ""}}, set()),
+            ({"tags_any": [{"key": "a", "value": "b"}]}, {"Plain"}),
+            ({"tags_any": [{"key": "a", "value": "b"}, {"key": "c", "value": "d"}]}, {"Plain"}),
+            (
+                {"tags_any": [{"key": "c", "value": "d"}, {"key": "a", "value": "other"}]},
+                {"Plain", "plain-2"},
+            ),
+            ({"tags_any": [{"key": "a"}]}, {"Plain", "plain-2"}),
+            ({"tags_any": [{"key": "a", "value": ""}]}, set()),
+            ({"tags_any": [{"key": "a"}], "tags": {"c": "d"}}, {"Plain"}),
+            ({"tags_none": [{"key": "a", "value": "b"}]}, ALL - {"Plain"}),
+            ({"tags_none": [{"key": "a"}]}, ALL - {"Plain", "plain-2"}),
+            ({"tags_none": [{"key": "a"}, {"key": "x"}]}, ALL - {"Plain", "plain-2"}),
+            ({"tags_any": [{"key": "a"}], "tags_none": [{"key": "c"}]}, {"plain-2"}),
+            ({"min_size_bytes": 1000}, ALL),
+            ({"min_size_bytes": 1001}, set()),
+            ({"max_size_bytes": 999}, set()),
+            ({"max_size_bytes": 1000}, ALL),
             ({"relation": "OWNED", "class": "PUBLIC"}, {"public"}),
+            ({"relation": "OWNED", "class": "PUBLIC", "owner_tenant_id": "lender"}, set()),
+            ({"relation": "PUBLIC", "class": "PRIVATE"}, set()),
+            ({"relation": "PUBLIC", "owner_tenant_id": OWNER}, {"public"}),
+            ({"relation": "SHARED_WITH_ME", "class": "SHARED"}, {"lent"}),
+            ({"relation": "SHARED_WITH_ME", "class": "PRIVATE"}, set()),
+            ({"relation": "SHARED_WITH_ME", "owner_tenant_id": "lender"}, {"lent"}),
+            ({"relation": "SHARED_WITH_ME", "owner_tenant_id": OWNER}, set()),
+            ({"name": "lent"}, {"lent"}),
+            ({"name": "foreign public"}, {"foreign public"}),
             (
                 {"type": "SYSTEM_DISK", "state": "ACTIVE", "name_prefix": "p"},
                 {"plain", "plain-2", "public"},
@@ -513,10 +540,11 @@ class TestFilters:
     def test_let_through_what_they_say_and_nothing_else(
         self, filters: dict[str, Any], names: set[str], as_: As
     ):
-        page = LIST_IMAGES.ask(as_(OWNER), include_total_size=True, **filters)
+        for order in ORDERS:
+            page = LIST_IMAGES.ask(as_(OWNER), include_total_size=True, order_by=order, **filters)
 
-        assert {image.name for image in page.images} == names
-        assert page.total_size == len(names)
+            assert sorted(image.name for image in page.images) == sorted(names), order
+            assert page.total_size == len(names)
 
     def test_of_the_state_deleted_show_the_owners_own(self, as_: As):
         owner = as_(OWNER)
@@ -538,13 +566,156 @@ class TestFilters:
             ("owner_tenant_id", "no tenant"),
             ("name", "\0"),
             ("tags", {f"key-{number}": "" for number in range(11)}),
+            ("tags_any", [{"key": f"key-{number}"} for number in range(11)]),
+            ("tags_none", [{"key": f"key-{number}"} for number in range(11)]),
+            ("tags_any[0].key", {"tags_any": [{"value": "a"}]}),
+            ("min_size_bytes", -1),
+            ("max_size_bytes", -1),
+            ("max_size_bytes", {"min_size_bytes": 2, "max_size_bytes": 1}),
+            ("created_from", {"created_from": {"seconds": -(2**62)}}),
+            ("created_before", {"created_before": {"nanos": -1}}),
+            ("created_before", {"created_from": {"seconds": 1}, "created_before": {"seconds": 1}}),
+            ("updated_before", {"updated_from": {"seconds": 2}, "updated_before": {"seconds": 1}}),
+            ("updated_from", {"updated_from": {"seconds": 2**62}}),
+            *(
+                ("order_by", order)
+                for order in ("size", "name asc", "NAME", "name,id", " name", "name  desc")
+            ),
         ],
     )
     def test_that_say_nothing_sensible_are_refused(self, field: str, value: Any, as_: As):
-        seen = LIST_IMAGES.answer(as_(OWNER), **{field: value})
+        said = value if isinstance(value, dict) and field != "tags" else {field: value}
+        seen = LIST_IMAGES.answer(as_(OWNER), **said)
 
         assert (seen.code, seen.reason) == ("INVALID_ARGUMENT", "INVALID_FIELD")
         assert seen.metadata["field"] == field
+
+
+ORDERS = ("create_time", "create_time desc", "name", "name desc", "size_bytes", "size_bytes desc")
+
+
+class TestRanges:
+    """From a bound on, or before it; a microsecond or a byte tells."""
+
+    def test_of_sizes_hold_both_bounds(self, deployment: Deployment, as_: As):
+        put(deployment, *(an_image(disks=(a_disk(size_bytes=size),)) for size in (0, 9, 10, 11, 12)))
+
+        def sizes(**filters: int) -> list[int]:
+            page = as_(OWNER).ListImages(order_by="size_bytes", **filters)
+            return [image.size_bytes for image in page.images]
+
+        assert sizes() == [0, 9, 10, 11, 12]
+        assert sizes(min_size_bytes=10) == [10, 11, 12]
+        assert sizes(max_size_bytes=11) == [0, 9, 10, 11]
+        assert sizes(min_size_bytes=10, max_size_bytes=11) == [10, 11]
+        assert sizes(min_size_bytes=10, max_size_bytes=10) == [10]
+        assert sizes(max_size_bytes=0) == [0]
+
+    @pytest.mark.parametrize("what", ["created", "updated"])
+    @pytest.mark.parametrize("viewer", [OWNER, RECIPIENT, STRANGER])
+    def test_of_times_hold_the_first_and_not_the_last(
+        self, what: str, viewer: str, deployment: Deployment, as_: As
+    ):
+        """The viewers see the same images as their own, by sharing, and since they are public."""
+        time = f"{what.removesuffix('d')}_time"
+        made = [
+            an_image(
+                **{time: datetime.fromtimestamp(1000, UTC) + timedelta(microseconds=number)},
+                public=viewer == STRANGER,
+            )
+            for number in range(4)
+        ]
+        put(deployment, *made)
+        if viewer == RECIPIENT:
+            put(deployment, *(an_accepted_share(image_id=image.id) for image in made))
+        moments = [{"seconds": 1000, "nanos": 1000 * number} for number in range(5)]
+
+        def found(**filters: Any) -> list[int]:
+            page = as_(viewer).ListImages(order_by="name", **filters)
+            return [made.index(next(each for each in made if each.id == i.id)) for i in page.images]
+
+        start, end = f"{what}_from", f"{what}_before"
+        assert set(found(**{start: moments[1]})) == {1, 2, 3}
+        assert set(found(**{end: moments[2]})) == {0, 1}
+        assert set(found(**{start: moments[1], end: moments[3]})) == {1, 2}
+        assert set(found(**{start: {"seconds": 1000, "nanos": 1001}})) == {2, 3}
+        assert set(found(**{end: {"seconds": 1000, "nanos": 1001}})) == {0, 1}
+
+
+class TestOrders:
+    @pytest.mark.parametrize("order", ["", *ORDERS])
+    def test_hold_over_all_that_a_viewer_is_shown(self, order: str, deployment: Deployment, as_: As):
+        """Own, public and accepted images come in one order, equals by id, page after page."""
+        names = ["b", "B", "a", "b-2", "_", "\u00fc", "b"]
+        made = [
+            an_image(
+                name=name,
+                owner=TenantId(f"{OWNER if number < 4 else 'lender'}{number if number == 6 else ''}"),
+                public=number in {1, 4},
+                disks=(a_disk(size_bytes=number * 7 % 3),),
+                create_time=datetime.fromtimestamp(1000 + number * 5 % 3, UTC),
+            )
+            for number, name in enumerate(names)
+        ]
+        put(
+            deployment,
+            *made,
+            *(an_accepted_share(image_id=image.id, tenant_id=OWNER) for image in made[5:]),
+        )
+        key, _, direction = (order or "create_time desc").partition(" ")
+
+        def place(image: Image) -> tuple[Any, str]:
+            return (image.name.encode() if key == "name" else getattr(image, key)), image.id
+
+        in_order = [image.id for image in sorted(made, key=place, reverse=bool(direction))]
+        for size in (1, 2, 7):
+            assert LIST_IMAGES.all(as_(OWNER), page_size=size, order_by=order) == in_order
+
+    def test_of_received_shares_go_both_ways(self, deployment: Deployment, as_: As):
+        listing, viewer, ids = some_of("ListReceivedShares", deployment, 4)
+
+        assert listing.all(as_(viewer), page_size=1, order_by="create_time") == ids[::-1]
+        assert listing.all(as_(viewer), page_size=3, order_by="create_time desc") == ids
+        seen = listing.answer(as_(viewer), order_by="name")
+        assert (seen.code, seen.metadata) == ("INVALID_ARGUMENT", {"field": "order_by"})
+
+    def test_a_new_name_has_its_place_with_the_recipients_too(self, deployment: Deployment, as_: As):
+        made = images(deployment, 3)
+        put(deployment, *(an_accepted_share(image_id=image.id) for image in made))
+        as_(OWNER).UpdateImage(
+            image_id=made[0].id, image={"name": "zzz"}, update_mask={"paths": ["name"]}
+        )
+
+        for viewer in (OWNER, RECIPIENT):
+            assert LIST_IMAGES.all(as_(viewer), order_by="name desc")[0] == made[0].id
+            assert LIST_IMAGES.all(as_(viewer), name="zzz") == [made[0].id]
+
+    def test_an_undeleted_image_is_back_in_its_place(self, deployment: Deployment, as_: As):
+        made = images(deployment, 3, tags=(("a", "b"),))
+        put(deployment, *(an_accepted_share(image_id=image.id) for image in made))
+        as_(OWNER).DeleteImage(image_id=made[1].id)
+        gone = [LIST_IMAGES.all(as_(viewer), tags={"a": "b"}) for viewer in (OWNER, RECIPIENT)]
+        as_(OWNER).UndeleteImage(image_id=made[1].id)
+
+        assert gone == [[made[2].id, made[0].id]] * 2
+        for viewer in (OWNER, RECIPIENT):
+            for order in ORDERS:
+                found = LIST_IMAGES.all(as_(viewer), tags={"a": "b"}, order_by=order)
+                assert sorted(found) == sorted(image.id for image in made)
+
+
+@pytest.mark.parametrize("rpc", ["ListImages", "ListReceivedShares"])
+def test_a_page_of_large_images_stays_below_what_clients_take(rpc: str, deployment: Deployment, as_: As):
+    listing, viewer, _ = some_of(rpc, deployment, 0)
+    disks = tuple(a_disk(index=index, sha256="f" * 64) for index in range(64))
+    made = images(deployment, 700, disks=disks, description="x" * 1024)
+    put(deployment, *(an_accepted_share(image_id=image.id) for image in made))
+    pages = list(listing.pages(as_(viewer), page_size=1000))
+
+    assert [each for page in pages for each in listing.ids(page)].count(made[0].id) == 1
+    assert sum(len(listing.ids(page)) for page in pages) == 700
+    assert len(pages) == 2
+    assert 2.9 * 1024**2 < pages[0].ByteSize() < 3.1 * 1024**2
 
 
 @pytest.mark.parametrize("rpc", ["ListShares", "ListReceivedShares"])

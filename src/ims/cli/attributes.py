@@ -9,7 +9,7 @@ import typer
 
 from ims.cli.choices import choice
 from ims.client import Image, OperatingSystem
-from ims.client.vocabulary import Architecture, Firmware, OsType
+from ims.client.vocabulary import Architecture, Firmware, OsType, TagFilter
 
 
 class Options:
@@ -94,6 +94,12 @@ def parse_tags(tags: Iterable[str]) -> dict[str, str]:
             raise typer.BadParameter(f"{tag!r} is not KEY=VALUE.", param_hint="--tag")
         parsed[key] = value
     return parsed
+
+
+def parse_tag_filters(tags: Iterable[str]) -> list[TagFilter]:
+    """Return tags that were given as KEY=VALUE, or as KEY for any value."""
+    parts = (tag.partition("=") for tag in tags)
+    return [TagFilter(key=key, value=value if equals else None) for key, equals, value in parts]
 
 
 def _attributes(said: Mapping[str, Any]) -> dict[str, Any]:

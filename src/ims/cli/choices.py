@@ -1,5 +1,6 @@
 """Options whose values are words of the contract."""
 
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import typer
@@ -10,6 +11,20 @@ class Vocabulary(Protocol):
     """An enum of the contract."""
 
     def items(self) -> list[tuple[str, Any]]: ...
+
+
+def moment(name: str, *, help: str) -> OptionInfo:  # noqa: A002 - typer's name
+    """Return an option that takes a time; one that names no time zone is in UTC."""
+
+    def parse(text: str) -> datetime:
+        try:
+            time = datetime.fromisoformat(text)
+        except ValueError:
+            raise typer.BadParameter(f"{text!r} is no time like 2026-01-31T12:00.") from None
+        return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+    option: OptionInfo = typer.Option(name, parser=parse, metavar="TIME", help=help, show_default=False)
+    return option
 
 
 def choice(*names: str, words: Vocabulary, help: str) -> OptionInfo:  # noqa: A002 - typer's name

@@ -1,12 +1,13 @@
 """`ims image …`: the records of images."""
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from ims.cli import creation, lookup, printing, transfers
-from ims.cli.attributes import Options, parse_tags, takes
-from ims.cli.choices import choice
+from ims.cli.attributes import Options, parse_tag_filters, parse_tags, takes
+from ims.cli.choices import choice, moment
 from ims.cli.session import Session, in_session
 from ims.client import Image, ImageChanges, OperatingSystem, Relation, ResolveImageRequest
 from ims.client.vocabulary import (
@@ -70,8 +71,40 @@ def list_images(
         list[str] | None,
         typer.Option("--tag", metavar="KEY=VALUE", help="Only with this tag; several: with all."),
     ] = None,
+    tags_any: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--any-tag", metavar="KEY[=VALUE]", help="Only with this tag; several: with at least one."
+        ),
+    ] = None,
+    tags_none: Annotated[
+        list[str] | None, typer.Option("--no-tag", metavar="KEY[=VALUE]", help="Only without this tag.")
+    ] = None,
+    min_size: Annotated[int, typer.Option(metavar="BYTES", help="Only of at least this size.")] = 0,
+    max_size: Annotated[
+        int | None, typer.Option(metavar="BYTES", help="Only of at most this size.")
+    ] = None,
+    created_from: Annotated[
+        datetime | None, moment("--created-from", help="Only made at this time or later.")
+    ] = None,
+    created_before: Annotated[
+        datetime | None, moment("--created-before", help="Only made before this time.")
+    ] = None,
+    updated_from: Annotated[
+        datetime | None, moment("--updated-from", help="Only changed at this time or later.")
+    ] = None,
+    updated_before: Annotated[
+        datetime | None, moment("--updated-before", help="Only changed before this time.")
+    ] = None,
+    order_by: Annotated[
+        str,
+        typer.Option(
+            metavar="ORDER",
+            help="create_time, name or size_bytes, perhaps with ' desc'; else the newest first.",
+        ),
+    ] = "",
 ) -> None:
-    """List the images that you own, have accepted, or that are public, the newest first."""
+    """List the images that you own, have accepted, or that are public."""
     with session.client() as client:
         images = list(
             client.list_images(
@@ -84,6 +117,15 @@ def list_images(
                 os_type=os_type or OperatingSystem.TYPE_UNSPECIFIED,
                 owner_tenant_id=owner,
                 tags=parse_tags(tags or []),
+                tags_any=parse_tag_filters(tags_any or []),
+                tags_none=parse_tag_filters(tags_none or []),
+                min_size_bytes=min_size,
+                max_size_bytes=max_size,
+                created_from=created_from,
+                created_before=created_before,
+                updated_from=updated_from,
+                updated_before=updated_before,
+                order_by=order_by,
             )
         )
     session.answer(ListImagesResponse(images=images), printing.image_table(images))

@@ -1,9 +1,11 @@
 """The calls of ImageService, but for the transfers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypedDict, Unpack
 
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from ims.client.connection import Connection
 from ims.client.vocabulary import (
@@ -25,6 +27,7 @@ from ims.client.vocabulary import (
     ResolveImageRequest,
     ResolveImageResponse,
     Source,
+    TagFilter,
     UndeleteImageResponse,
 )
 from ims.v1.image_service_pb2 import (
@@ -125,12 +128,22 @@ class ImageCalls(Connection):
         os_type: OsType = OperatingSystem.TYPE_UNSPECIFIED,
         owner_tenant_id: str = "",
         tags: Mapping[str, str] | None = None,
+        tags_any: Iterable[TagFilter] = (),
+        tags_none: Iterable[TagFilter] = (),
+        min_size_bytes: int = 0,
+        max_size_bytes: int | None = None,
+        created_from: datetime | None = None,
+        created_before: datetime | None = None,
+        updated_from: datetime | None = None,
+        updated_before: datetime | None = None,
+        order_by: str = "",
         page_size: int = 0,
     ) -> Iterator[Image]:
-        """Yield the images that the caller owns, has accepted, or that are public, the newest first.
+        """Yield the images that the caller owns, has accepted, or that are public.
 
-        Filters that are left out let everything through, but deleted images. Asks page by page, as
-        far as it is read.
+        They come the newest first, unless `order_by` says otherwise: `create_time`, `name` or
+        `size_bytes`, perhaps with ` desc` behind it. Filters that are left out let everything through,
+        but deleted images; times have a time zone. Asks page by page, as far as it is read.
         """
         request = ListImagesRequest(
             relation=relation,
@@ -141,6 +154,15 @@ class ImageCalls(Connection):
             os_type=os_type,
             owner_tenant_id=owner_tenant_id,
             tags=tags,
+            tags_any=tags_any,
+            tags_none=tags_none,
+            min_size_bytes=min_size_bytes,
+            max_size_bytes=max_size_bytes,
+            created_from=_timestamp(created_from),
+            created_before=_timestamp(created_before),
+            updated_from=_timestamp(updated_from),
+            updated_before=_timestamp(updated_before),
+            order_by=order_by,
             page_size=page_size,
         )
         setattr(request, "class", image_class)  # a word that Python keeps for itself
@@ -233,3 +255,11 @@ def _fill(message: CreateImageRequest | Image, attributes: Mapping[str, Any]) ->
             setattr(message, name, value)
         paths.append(f"os.{os_field}" if os_field else name)
     return paths
+
+
+def _timestamp(time: datetime | None) -> Timestamp | None:
+    if time is None:
+        return None
+    timestamp = Timestamp()
+    timestamp.FromDatetime(time)
+    return timestamp

@@ -80,13 +80,17 @@ class SharingCalls(Connection):
             yield from page.shares
 
     def list_received_shares(
-        self, *, status: ShareStatus = Share.STATUS_UNSPECIFIED, page_size: int = 0
+        self,
+        *,
+        status: ShareStatus = Share.STATUS_UNSPECIFIED,
+        order_by: str = "",
+        page_size: int = 0,
     ) -> Iterator[ReceivedShare]:
         """Yield what others share with the caller, with the images, the newest share first.
 
-        Asks page by page, as far as it is read.
+        With `order_by="create_time"` the oldest comes first. Asks page by page, as far as it is read.
         """
-        request = ListReceivedSharesRequest(status=status, page_size=page_size)
+        request = ListReceivedSharesRequest(status=status, order_by=order_by, page_size=page_size)
         for page in self._pages(self._sharing.ListReceivedShares, request):
             yield from page.received_shares
 

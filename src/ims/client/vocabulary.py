@@ -9,6 +9,7 @@ from ims.v1.image_service_pb2 import (
     DeleteImageResponse,
     ResolveImageRequest,
     ResolveImageResponse,
+    TagFilter,
     UndeleteImageResponse,
     UploadImageDataResponse,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "ShareImageResponse",
     "ShareStatus",
     "Source",
+    "TagFilter",
     "UndeleteImageResponse",
     "UnshareImageResponse",
     "UploadImageDataResponse",

@@ -67,7 +67,14 @@ _usable = sa.and_(
     images.c.rendering_version == images.c.version,
     images.c.rendering_format == sa.bindparam("format", type_=sa.Integer),
 )
-_has_own_share = sa.exists().where(shares.c.image_id == images.c.id, shares.c.tenant_id == _viewer)
+# Not EXISTS, for which PostgreSQL may prefer to look through all shares once.
+_has_own_share = (
+    sa.select(shares.c.tenant_id)
+    .where(shares.c.image_id == images.c.id, shares.c.tenant_id == _viewer)
+    .limit(1)
+    .scalar_subquery()
+    .is_not(None)
+)
 _READY: tuple[sa.ColumnElement[Any], ...] = (
     images.c.owner,
     images.c.public,

@@ -493,7 +493,9 @@ def _ids_of(shape: Shape, look_up: str) -> sa.Select[Any]:
     if look_up == "shared":
         return sa.select(shares.c.image_id).where(shares.c.image_owner == _viewer)
     if look_up == "tags_any":
-        wanted = [_tag("tags_any", number, valued=valued) for number, valued in enumerate(shape.tags_any)]
+        wanted = [
+            _tag("tags_any", number, valued=valued) for number, valued in enumerate(shape.tags_any)
+        ]
     else:
         wanted = [_tag("tags", int(look_up.removeprefix("tags ")), valued=True)]
     # One after the other: for an OR the tags of all images would be looked through.

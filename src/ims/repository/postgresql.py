@@ -52,7 +52,11 @@ class PostgresqlBackend:
         milliseconds = _milliseconds(self._patience_seconds)
         idle = _milliseconds(_IDLE_IN_TRANSACTION_SECONDS)
         connection.execute(
-            f"SET statement_timeout = {milliseconds}; SET idle_in_transaction_session_timeout = {idle}",
+            f"SET statement_timeout = {milliseconds}; SET idle_in_transaction_session_timeout = {idle};"
+            # Every call is for a few rows by an index, also right after many came and nobody has counted
+            # them: without a plan that looks at everything, no page ever costs what the catalogue holds.
+            " SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;"
+            " SET max_parallel_workers_per_gather = 0",
             prepare=False,
         )
 
