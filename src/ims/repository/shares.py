@@ -58,13 +58,19 @@ class ShareRepository:
         row = self._connection.execute(_ONE, keys).mappings().first()
         return None if row is None else to_share(row)
 
-    def of(self, image_id: ImageId, tenant_ids: Sequence[TenantId]) -> dict[TenantId, Share]:
-        """Return the shares that some tenants have in an image, those that there are."""
-        query = sa.select(shares).where(
-            shares.c.image_id == image_id, shares.c.tenant_id.in_(tenant_ids)
+    def of(self, image_id: ImageId, tenant_ids: Sequence[TenantId]) -> tuple[dict[TenantId, Share], int]:
+        """Return the shares that some tenants have in an image, and how many it has in all.
+
+        In one statement: ShareImage holds the image's lock while it asks.
+        """
+        counted = (
+            sa.select(sa.func.count().label("total")).where(shares.c.image_id == image_id).subquery()
         )
-        found = (to_share(row) for row in self._connection.execute(query).mappings())
-        return {share.tenant_id: share for share in found}
+        theirs = sa.and_(shares.c.image_id == image_id, shares.c.tenant_id.in_(tenant_ids))
+        query = sa.select(counted.c.total, shares).select_from(counted.outerjoin(shares, theirs))
+        rows = self._connection.execute(query).mappings().all()
+        found = (to_share(row) for row in rows if row["tenant_id"] is not None)
+        return {share.tenant_id: share for share in found}, rows[0]["total"]
 
     def count(self, image_id: ImageId) -> int:
         """Return how many shares an image has, in every status."""

@@ -138,14 +138,14 @@ def _share_attempt(
         each.tenant_id: deployment.tenants.look_up(each.tenant_id, claimed_region=each.region)
         for each in recipients
     }
-    existing = reading.shares.of(view.image.id, tuple(tenants))
+    existing, share_count = reading.shares.of(view.image.id, tuple(tenants))
     attempt = ShareAttempt(
         caller=caller,
         image=view.image,
         share=view.share,
         recipients=tuple(tenants.values()),
         sharing_with=frozenset(existing),
-        share_count=reading.shares.count(view.image.id),
+        share_count=share_count,
         share_limit=deployment.limits.shares_of(view.image),
         unknown_tenants=frozenset(each for each in tenants if not deployment.tenants.knows(each)),
         problems=problems,
