@@ -14,6 +14,7 @@ import structlog
 
 from ims.blob_store.filesystem import FilesystemBlobStore
 from ims.domain.limits import Limits
+from ims.domain.quotas import Quotas
 from ims.domain.rejection import Rejection
 from ims.domain.tenant import Region, TenantId
 from ims.domain.vault import Vault
@@ -279,6 +280,11 @@ def _limits(settings: Settings) -> Limits:
         shares_per_image=settings.shares_per_image,
         shares_per_full_ecs_image=settings.shares_per_image if full_ecs is None else full_ecs,
         image_file_bytes=settings.max_image_file_bytes,
+        quotas=Quotas(
+            private_images=settings.private_images_per_tenant,
+            stored_bytes=settings.stored_bytes_per_tenant,
+            creations=settings.creations_per_tenant,
+        ),
     )
 
 

@@ -89,6 +89,13 @@ class Settings(BaseSettings):
     """The same for full-ECS images, when it is lower; left out, the same."""
     max_image_file_bytes: ByteSize = Field(ByteSize(128 * GIB), ge=1, le=1024 * GIB)
     """How large a disk's file may be (law 5.5), for instance "128GiB"; up to 1 TiB."""
+    private_images_per_tenant: int = Field(50, ge=0)
+    """How many private images a tenant has at most, unless it has a limit of its own (law 5.2)."""
+    stored_bytes_per_tenant: ByteSize = Field(ByteSize(50 * 128 * GIB), ge=0)
+    """How many bytes a tenant stores at most, likewise, for instance "10TiB"; those of running uploads
+    and of deleted images that are not purged yet included."""
+    creations_per_tenant: int = Field(40, ge=0)
+    """How many images of a tenant are being filled at once at most, likewise."""
     grace_period_seconds: int = Field(7 * 24 * 3600, ge=0)
     """How long a deleted image can be restored (law 5.7)."""
 

@@ -61,8 +61,10 @@ def _in_message(message: DescriptorProto, name: str, path: tuple[int, ...]) -> F
     yield "message", name, path
     for index, field in enumerate(message.field):
         yield "field", f"{name}.{field.name}", (*path, 2, index)
+    optional = {field.oneof_index for field in message.field if field.proto3_optional}
     for index, oneof in enumerate(message.oneof_decl):
-        yield "oneof", f"{name}.{oneof.name}", (*path, 8, index)
+        if index not in optional:  # or the compiler made it, for a field that can be left out
+            yield "oneof", f"{name}.{oneof.name}", (*path, 8, index)
     for index, nested in enumerate(message.nested_type):
         yield from _in_message(nested, f"{name}.{nested.name}", (*path, 3, index))
     for index, enum in enumerate(message.enum_type):

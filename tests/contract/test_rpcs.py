@@ -17,7 +17,7 @@ from ims.servicers.admin_servicer import AdminServicer
 from ims.servicers.errors import CODES
 from ims.servicers.image_servicer import ImageServicer
 from ims.servicers.sharing_servicer import SharingServicer
-from ims.use_cases import image_data, images, sharing, use
+from ims.use_cases import image_data, images, quotas, sharing, use
 
 SERVICERS = {
     "ImageService": ImageServicer,
@@ -25,7 +25,7 @@ SERVICERS = {
     "AdminService": AdminServicer,
 }
 REASONS = described_reasons()
-USE_CASES = (images, image_data, sharing, use)
+USE_CASES = (images, image_data, quotas, sharing, use)
 
 GENERAL = {
     Reason.UNAUTHENTICATED,
@@ -40,6 +40,8 @@ GENERAL = {
 READING = {
     "GetImage",
     "ListImages",
+    "GetQuotas",
+    "GetTenantQuotas",
     "DownloadImageData",
     "ResolveImage",
     "GetShare",

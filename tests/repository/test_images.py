@@ -107,6 +107,7 @@ class TestRecords:
         later = A_MOMENT + timedelta(microseconds=1)
 
         with database.transaction() as tx:
+            tx.images.lock(image.id, OWNER)
             saved = tx.images.save(replace(EVERYTHING, id=image.id), now=later)
 
         assert saved == replace(EVERYTHING, id=image.id, version=2, update_time=later)
@@ -122,6 +123,7 @@ class TestRecords:
         share(database, a_share(image_id=image.id))
 
         with database.transaction() as tx:
+            tx.images.lock(image.id, OWNER)
             tx.images.purge(image.id)
 
         with database.reading() as reading:

@@ -14,10 +14,11 @@ from builders import OWNER, an_image
 from conftest import MakeCatalogue
 from databases import POSTGRESQL, Postgres
 from ims.domain.image import DiskState, ImageState
+from ims.domain.quotas import Usage
 from ims.repository import schema
 from ims.repository.backend import UnusableDatabase
 from ims.repository.database import Database
-from ims.repository.migrations.versions import v0001_first
+from ims.repository.migrations.versions import v0001_first, v0002_exact_and_durable
 from ims.repository.schema import HEAD
 from ims.repository.tables import metadata
 
@@ -136,6 +137,36 @@ def test_the_uploads_that_the_first_version_left_are_given_up(empty_database, cl
     assert view is not None
     assert view.image.state is ImageState.QUEUED
     assert view.image.disks[0].state is DiskState.EMPTY
+
+
+def test_what_tenants_use_is_counted_from_the_images_that_are_there(empty_database, monkeypatch):
+    make_the_first(empty_database)
+    connection = connection_of(empty_database)
+    stored = SAVING_DISK.replace('"size_bytes": 0', '"size_bytes": 1000')
+    images = [
+        a_first_row(str(number), stored) | {"live_name": str(number)} | changes
+        for number, changes in enumerate(
+            (
+                {"state": "ACTIVE"},
+                {"state": "ACTIVE"},
+                {"state": "ACTIVE", "public": True},
+                {"state": "DELETED", "live_name": None, "purge_time": 1},
+                {"state": "SAVING", "disks": SAVING_DISK},
+                {"state": "QUEUED", "disks": "[]", "owner": "another"},
+            )
+        )
+    ]
+    for image in images:
+        connection.execute(v0001_first.images.insert().values(image))
+    monkeypatch.setattr(v0002_exact_and_durable, "BATCH", 4)
+
+    empty_database.migrate()
+
+    with empty_database.reading() as reading:
+        assert reading.tenants.batch(after="", size=10) == {
+            OWNER: Usage(private_images=3, stored_bytes=4000, creations=1),
+            "another": Usage(private_images=1),
+        }
 
 
 SAVING_DISK = """[{"index": 0, "role": "SYSTEM", "format": "RAW", "state": "SAVING",

@@ -37,6 +37,7 @@ from ims.rules import (
     images,
     keys,
     publication,
+    quotas,
     repetition,
     sharing,
     use,
@@ -55,6 +56,7 @@ from rules.facts import (
     a_draft,
     a_draft_of,
     a_look_at_a_share,
+    a_look_at_quotas,
     a_query,
     a_recipients_attempt,
     a_repetition,
@@ -65,6 +67,7 @@ from rules.facts import (
     a_use,
     a_vault,
     an_acceptance,
+    an_allowance,
     an_arrival,
     an_arrived_file,
     an_attempt,
@@ -240,6 +243,19 @@ _ABOUT_USE: tuple[tuple[Rule, object], ...] = (
     ),
 )
 
+_ABOUT_QUOTAS: tuple[tuple[Rule, object], ...] = (
+    (
+        quotas.private_images_stay_within_the_quota,
+        a_creation(allowance=an_allowance(private_images=50)),
+    ),
+    (
+        quotas.stored_bytes_stay_within_the_quota,
+        an_upload(allowance=an_allowance(stored_bytes=50 * 128 * GIB)),
+    ),
+    (quotas.creations_at_once_stay_within_the_quota, an_upload(allowance=an_allowance(creations=40))),
+    (quotas.only_administrators_govern_quotas, a_look_at_quotas(caller=a_caller())),
+)
+
 _ABOUT_STATES: tuple[tuple[Rule, object], ...] = tuple(
     (rule, an_attempt(image=an_image(state=state, purge_time=A_MOMENT)))
     for verb in Verb
@@ -256,6 +272,7 @@ BROKEN: tuple[tuple[Rule, object], ...] = (
     *_ABOUT_IMAGE_DATA,
     *_ABOUT_SHARING,
     *_ABOUT_USE,
+    *_ABOUT_QUOTAS,
     *_ABOUT_STATES,
 )
 """Each rule with facts that break it once; twice where it is broken in two ways."""

@@ -7,6 +7,7 @@ from builders import (
     HOME,
     OWNER,
     RECIPIENT,
+    STRANGER,
     a_caller,
     a_disk,
     a_full_ecs_image,
@@ -16,6 +17,7 @@ from builders import (
     an_accepted_share,
     an_image,
 )
+from ims.domain.caller import Role
 from ims.domain.disk_file import DiskFileReport
 from ims.domain.image import (
     GIB,
@@ -28,6 +30,7 @@ from ims.domain.image import (
     Source,
     SourceKind,
 )
+from ims.domain.quotas import Allowance, Quotas, Usage
 from ims.domain.rejection import FieldProblem, Violation
 from ims.domain.repetition import RememberedCall, RepeatableCall
 from ims.domain.use import Purpose, Use
@@ -44,6 +47,7 @@ from ims.rules.image_data import (
     DownloadAttempt,
     UploadAttempt,
 )
+from ims.rules.quotas import QuotaAttempt
 from ims.rules.repetition import Repetition
 from ims.rules.sharing import AcceptAttempt, OneShareAttempt, ShareAttempt
 from ims.rules.use import Representation, UseAttempt
@@ -97,6 +101,11 @@ def a_draft_of(image_type: ImageType, *, disks: int = 1, **changes) -> Image:
     return a_draft(**given)
 
 
+def an_allowance(*, limits: Quotas | None = None, **used: int) -> Allowance:
+    """A tenant that uses so much, in a deployment with the law's defaults."""
+    return Allowance(used=Usage(**used), limits=limits or Quotas())
+
+
 def a_creation(**changes) -> CreationAttempt:
     """OWNER creates an image from a file."""
     given = {
@@ -105,6 +114,7 @@ def a_creation(**changes) -> CreationAttempt:
         "name_taken": False,
         "backup_used": False,
         "key_usable": False,
+        "allowance": an_allowance(),
         **changes,
     }
     return CreationAttempt(**given)
@@ -159,6 +169,7 @@ def an_undeletion(**changes) -> UndeletionAttempt:
         "image": an_image(state=ImageState.DELETED, purge_time=A_MOMENT),
         "name_taken": False,
         "backup_used": False,
+        "allowance": an_allowance(),
         **changes,
     }
     return UndeletionAttempt(**given)
@@ -221,7 +232,9 @@ def an_upload(**changes) -> UploadAttempt:
         "image": a_draft(),
         "disk_index": 0,
         "announced": Announcement(size_bytes=1000),
+        "upload_id": "an-upload",
         "max_file_bytes": 128 * GIB,
+        "allowance": an_allowance(),
         "key_usable": False,
         **changes,
     }
@@ -270,6 +283,11 @@ def a_download(**changes) -> DownloadAttempt:
 
 
 # --- knowing of images, and using them ---
+
+
+def a_look_at_quotas(**changes) -> QuotaAttempt:
+    """An administrator asks for a tenant's quotas."""
+    return QuotaAttempt(**{"caller": a_caller(STRANGER, Role.ADMIN), **changes})
 
 
 def a_sight(**changes) -> Sight:

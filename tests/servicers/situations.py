@@ -83,6 +83,7 @@ def fields_of(rpc: str, image_id: str) -> dict[str, Any]:
         "UploadImageData": {"start": {"image_id": image_id, "size_bytes": 4}},
         "DownloadImageData": {"image_id": image_id},
         "ResolveImage": {"image_id": image_id, "purpose": "CREATE_ECS"},
+        "GetQuotas": {},
         "ShareImage": {"image_id": image_id, "recipients": [{"tenant_id": "newcomer"}]},
         "UnshareImage": {"image_id": image_id, "all_tenants": True},
         "GetShare": {"image_id": image_id},
@@ -93,6 +94,12 @@ def fields_of(rpc: str, image_id: str) -> dict[str, Any]:
         "LeaveShare": {"image_id": image_id},
         "PublishImage": {"image_id": image_id},
         "UnpublishImage": {"image_id": image_id},
+        "GetTenantQuotas": {"tenant_id": OWNER},
+        "SetTenantQuotas": {
+            "tenant_id": OWNER,
+            "limits": {"creations": 41},
+            "update_mask": {"paths": ["creations"]},
+        },
     }[rpc]
 
 

@@ -15,6 +15,7 @@ from calling import METHODS, Declined, Tenant, answer_of, declined, request_clas
 from conftest import As, Clock, MakeService
 from ims.bootstrap import Service
 from ims.domain.image import ImageId
+from ims.domain.tenant import NOBODY
 from ims.repository.requests import Requests
 from ims.repository.tables import metadata, requests
 from ims.use_cases.deployment import Deployment
@@ -50,7 +51,9 @@ SUCCEEDS = {
     "LeaveShare": (PENDING, SHARED),
     "PublishImage": ("governor", PRIVATE),
     "UnpublishImage": ("governor", PUBLIC),
+    "SetTenantQuotas": ("governor", NEVER_EXISTED),
 }
+ABOUT_NO_IMAGE = {"CreateImage", "SetTenantQuotas"}
 
 
 def takes_a_request_id(rpc: str) -> bool:
@@ -90,6 +93,8 @@ class Call:
             return {"description": "another one"}
         if self.rpc == "UploadImageData":
             return {"start": self.fields["start"] | {"disk_index": 1}}
+        if self.rpc == "SetTenantQuotas":
+            return {"tenant_id": STRANGER}
         return {"image_id": A_NEVER_GIVEN_ID}
 
 
@@ -122,7 +127,8 @@ def remembered(catalogue: sa.Connection) -> int:
 
 def purge(deployment: Deployment, image_id: str) -> None:
     with deployment.database.transaction() as tx:
-        tx.images.purge(ImageId(image_id))
+        if tx.images.lock(ImageId(image_id), NOBODY, governing=True) is not None:
+            tx.images.purge(ImageId(image_id))
 
 
 def all_at_once(calls: list[Callable[[], Any]]) -> list[Any]:
@@ -185,7 +191,7 @@ def test_without_an_id_every_call_is_a_call_of_its_own(
 
     assert remembered(catalogue) == 0
     purge(deployment, call.image_id)
-    if rpc != "CreateImage":
+    if rpc not in ABOUT_NO_IMAGE:
         with declined() as seen:
             call.send()
         assert seen.reason == "IMAGE_NOT_FOUND"

@@ -42,8 +42,10 @@ _LIVE, _IN_USE = "IMAGE_NOT_DELETED", "IMAGE_NOT_DEACTIVATED"
 _NO_SHARE, _THEIRS, _NOT_YET = "SHARE_NOT_FOUND", "ONLY_RECIPIENT_DECIDES", "SHARE_NOT_ACCEPTED"
 _NOT_SHAREABLE, _NOT_DELETABLE = "PUBLIC_IMAGE_NOT_SHAREABLE", "PUBLIC_IMAGE_NOT_DELETABLE"
 
-ABOUT_NO_IMAGE = {"CreateImage", "ListImages", "ListReceivedShares"}
-"""What everybody with an identity may call; what it lists is judged below."""
+ABOUT_TENANTS = {"GetTenantQuotas", "SetTenantQuotas"}
+"""What administrators alone may call."""
+ABOUT_NO_IMAGE = {"CreateImage", "ListImages", "ListReceivedShares", "GetQuotas"} | ABOUT_TENANTS
+"""What anybody with an identity may call; what it lists is judged below."""
 ABOUT_AN_IMAGE = [rpc for rpc in METHODS if rpc not in ABOUT_NO_IMAGE]
 
 # fmt: off
@@ -120,7 +122,7 @@ def expected(viewer: str | None, rpc: str, situation: str) -> str:
     if viewer is NOBODY:
         return "UNAUTHENTICATED"
     if rpc in ABOUT_NO_IMAGE:
-        return OK
+        return _ROLE if rpc in ABOUT_TENANTS else OK
     column = COLUMN_OF.get((viewer, situation))
     if column is None:
         return _HIDDEN

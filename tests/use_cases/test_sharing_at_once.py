@@ -1,16 +1,13 @@
 """What must be exact however many call at once: real threads, a real database in a file."""
 
-import threading
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
 import pytest
 
 from builders import HOME, OWNER, RECIPIENT, a_caller, an_image
+from crowd import all_at_once
 from ims.domain.image import ImageId
-from ims.domain.rejection import Rejection
 from ims.domain.tenant import TenantId
 from ims.repository import images, tables
 from ims.repository.sqlite import SqliteBackend
@@ -27,22 +24,6 @@ def an_active_image(deployment: Deployment) -> ImageId:
     with deployment.database.transaction() as tx:
         tx.images.add(image)
     return image.id
-
-
-def all_at_once(calls: list[Callable[[], object]]) -> Counter[str]:
-    """Run the calls in as many threads, all released at one moment; count how they ended."""
-    barrier = threading.Barrier(len(calls))
-
-    def run(call: Callable[[], object]) -> str:
-        barrier.wait()
-        try:
-            call()
-        except Rejection as rejection:
-            return rejection.reason
-        return "OK"
-
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return Counter(pool.map(run, calls))
 
 
 def share_at_once(deployment: Deployment, image_id: ImageId, callers: int) -> Counter[str]:

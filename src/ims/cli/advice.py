@@ -57,6 +57,9 @@ _ADVICE: Final = {
     ErrorReason.SHARE_LIMIT_EXCEEDED: (
         "Stop sharing with those who need it no more: `ims share list`, `ims share remove`."
     ),
+    ErrorReason.IMAGE_QUOTA_EXCEEDED: "What you have: `ims quota`. An administrator can raise it.",
+    ErrorReason.STORAGE_QUOTA_EXCEEDED: "What you have: `ims quota`. An administrator can raise it.",
+    ErrorReason.TOO_MANY_CREATIONS: "Try again when an upload has ended; how many run: `ims quota`.",
     ErrorReason.TOO_MANY_CALLS: "Try again in a while.",
     ErrorReason.TOO_MANY_TRANSFERS: "Try again in a while.",
     ErrorReason.STORAGE_FULL: "Tell the operator of the service.",

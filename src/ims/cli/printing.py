@@ -25,7 +25,12 @@ from ims.client import (
     Relation,
     Share,
 )
-from ims.client.vocabulary import ImageClass, ResolveImageResponse, ShareImageResponse
+from ims.client.vocabulary import (
+    ImageClass,
+    ResolveImageResponse,
+    ShareImageResponse,
+    TenantQuotas,
+)
 
 _UNLIMITED_COLUMNS: Final = 10_000
 _KIB: Final = 1024
@@ -184,6 +189,21 @@ def share_results(answer: ShareImageResponse, *, advice: Iterable[str]) -> Rende
         ),
         f"{answer.share_count} of {count(answer.share_limit, 'share')}.",
         *(f"→ {each}" for each in advice),
+    )
+
+
+def quota_table(quotas: TenantQuotas) -> RenderableType:
+    """Return a line for each quota of a tenant."""
+    return _table(
+        ("QUOTA", "USED", "LIMIT", "SET BY"),
+        (
+            (title, show(quota.used), show(quota.limit), "override" if quota.overridden else "default")
+            for title, quota, show in (
+                ("private images", quotas.private_images, str),
+                ("stored bytes", quotas.stored_bytes, size),
+                ("creations at once", quotas.creations, str),
+            )
+        ),
     )
 
 

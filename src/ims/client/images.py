@@ -28,6 +28,7 @@ from ims.client.vocabulary import (
     ResolveImageResponse,
     Source,
     TagFilter,
+    TenantQuotas,
     UndeleteImageResponse,
 )
 from ims.v1.image_service_pb2 import (
@@ -35,6 +36,7 @@ from ims.v1.image_service_pb2 import (
     DeactivateImageRequest,
     DeleteImageRequest,
     GetImageRequest,
+    GetQuotasRequest,
     ListImagesRequest,
     ReactivateImageRequest,
     UndeleteImageRequest,
@@ -240,6 +242,10 @@ class ImageCalls(Connection):
             firmware=firmware,
         )
         return self._call(self._images.ResolveImage, request)
+
+    def get_quotas(self) -> TenantQuotas:
+        """Return what the caller's tenant has taken of its quotas, and the most that it can have."""
+        return self._call(self._images.GetQuotas, GetQuotasRequest()).quotas
 
 
 def _fill(message: CreateImageRequest | Image, attributes: Mapping[str, Any]) -> list[str]:

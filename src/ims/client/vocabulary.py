@@ -13,6 +13,7 @@ from ims.v1.image_service_pb2 import (
     UndeleteImageResponse,
     UploadImageDataResponse,
 )
+from ims.v1.quota_pb2 import TenantQuotas
 from ims.v1.share_pb2 import Recipient, Refusal, Share
 from ims.v1.sharing_service_pb2 import (
     ListReceivedSharesResponse,
@@ -69,6 +70,7 @@ __all__ = [
     "ShareStatus",
     "Source",
     "TagFilter",
+    "TenantQuotas",
     "UndeleteImageResponse",
     "UnshareImageResponse",
     "UploadImageDataResponse",

@@ -163,6 +163,8 @@ class Disk:
     state: DiskState = DiskState.EMPTY
     upload_id: str = ""
     """The upload that is filling the disk; whoever holds another id has been superseded."""
+    announced_bytes: int = 0
+    """How many bytes that upload said it brings; 0 when there is none."""
     capacity_bytes: int = 0
     size_bytes: int = 0
     sha256: str = ""

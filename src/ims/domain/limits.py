@@ -1,8 +1,9 @@
 """The numbers of the law that an operator may change."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ims.domain.image import GIB, Image, ImageType
+from ims.domain.quotas import Quotas
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,6 +13,8 @@ class Limits:
     shares_per_image: int = 128
     shares_per_full_ecs_image: int = 128
     image_file_bytes: int = 128 * GIB
+    quotas: Quotas = field(default_factory=Quotas)
+    """Of a tenant that has no limits of its own."""
 
     def shares_of(self, image: Image) -> int:
         """Return with how many tenants an image can be shared (law 3.5)."""

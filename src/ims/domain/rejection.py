@@ -153,6 +153,9 @@ class Reason(StrEnum):
     # is it too much
     SHARE_LIMIT_EXCEEDED = auto()
     IMAGE_FILE_TOO_LARGE = auto()
+    IMAGE_QUOTA_EXCEEDED = auto()
+    STORAGE_QUOTA_EXCEEDED = auto()
+    TOO_MANY_CREATIONS = auto()
     TOO_MANY_CALLS = auto()
     TOO_MANY_TRANSFERS = auto()
     TOO_MANY_STREAMS = auto()

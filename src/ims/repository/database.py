@@ -22,6 +22,7 @@ from ims.repository.schema import bring_up_to_date, refuse_outdated
 from ims.repository.secrets import Secrets
 from ims.repository.shares import ShareRepository
 from ims.repository.sqlite import SqliteBackend
+from ims.repository.tenants import TenantRepository
 from ims.repository.watchdog import Watchdog
 
 Told = TypeVar("Told")
@@ -45,7 +46,8 @@ class Reading:
     """Reads records; each statement sees what is committed when it runs."""
 
     def __init__(self, connection: sa.Connection, renderer: Renderer | None) -> None:
-        self.images = ImageRepository(connection, renderer)
+        self.tenants = TenantRepository(connection)
+        self.images = ImageRepository(connection, self.tenants, renderer)
         self.shares = ShareRepository(connection)
         self.pending_blobs = PendingBlobs(connection)
         self.requests = Requests(connection)
@@ -54,7 +56,8 @@ class Reading:
 class Transaction(Reading):
     """Reads records that nobody else can change meanwhile, and is the one in which they are written.
 
-    `images.lock` takes the lock on the image whose disks or shares are judged.
+    `images.lock` takes the lock on the image whose disks or shares are judged, and then `tenants.lock`
+    that on the tenant whose quotas are.
     """
 
     def __init__(self, connection: sa.Connection, renderer: Renderer | None) -> None:
@@ -135,8 +138,8 @@ class Database:
         with self._turn_to_write(), self._connected() as link:
             self._backend.begin(link.connection, self._seconds())
             try:
-                session.transaction = link.transaction
-                yield link.transaction
+                session.transaction = Transaction(link.connection, self._renderer)
+                yield session.transaction
                 link.connection.exec_driver_sql("COMMIT")
             except BaseException:
                 self._roll_back(link)
@@ -255,7 +258,6 @@ class _Link:
         self.connection = connection
         self.generation = generation
         self.reading = Reading(connection, renderer)
-        self.transaction = Transaction(connection, renderer)
 
     def __del__(self) -> None:
         # Not left to the garbage collector: a server has only so many connections to give.

@@ -1,7 +1,7 @@
 """Images with their disks and tags: records in, records out."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, replace
 from datetime import datetime
 from functools import lru_cache
@@ -29,6 +29,7 @@ from ims.domain.image import (
     SourceKind,
 )
 from ims.domain.page import ImageFilter, ImageOrder, Page, PageRequest, Position, Received, ShareFilter
+from ims.domain.quotas import NOTHING, usage_of
 from ims.domain.rejection import Category, Reason, reject
 from ims.domain.share import Share, ShareStatus
 from ims.domain.tenant import Region, TenantId
@@ -38,6 +39,7 @@ from ims.repository.renderer import Renderer
 from ims.repository.shares import LISTED, SHARE_COLUMNS, to_share
 from ims.repository.statement import Rows, Statement
 from ims.repository.tables import images, shares, tags
+from ims.repository.tenants import TenantRepository
 from ims.repository.times import from_microseconds, to_microseconds
 
 Converted = TypeVar("Converted")
@@ -122,9 +124,14 @@ _LOCK = (
 class ImageRepository:
     """The images of the catalogue."""
 
-    def __init__(self, connection: sa.Connection, renderer: Renderer | None) -> None:
+    def __init__(
+        self, connection: sa.Connection, tenants: TenantRepository, renderer: Renderer | None
+    ) -> None:
         self._connection = connection
+        self._tenants = tenants
         self._renderer = renderer
+        self._locked: dict[ImageId, Image] = {}
+        """The images that this transaction holds the locks of, as they are in it by now."""
 
     def view(self, image_id: ImageId, viewer: TenantId) -> View | None:
         """Return an image, deleted or not, as a tenant sees it; None when there is no such id."""
@@ -153,7 +160,10 @@ class ImageRepository:
         parameters = {"id": image_id, "viewer": viewer, "governing": governing}
         if self._connection.execute(_LOCK, parameters).first() is None:
             return None
-        return self.view(image_id, viewer)
+        view = self.view(image_id, viewer)
+        if view is not None:
+            self._locked[image_id] = view.image
+        return view
 
     def name_taken(self, owner: TenantId, name: str, *, besides: ImageId | None = None) -> bool:
         """Whether a live image of the tenant, other than `besides`, has the name."""
@@ -175,18 +185,28 @@ class ImageRepository:
         with _taken_meanwhile(image):
             self._connection.execute(images.insert().values(self._to_row(image)))
         self._add_tags(image)
+        self._tenants.change(image.owner, usage_of(image))
 
     def save(self, image: Image, *, now: datetime) -> Image:
-        """Store a changed image; return it with its new version and time of update."""
+        """Store a changed image; return it with its new version and time of update.
+
+        What its owner uses changes with it. Only for an image whose lock this transaction has taken.
+        """
+        before = self._locked[image.id]
         saved = replace(image, version=image.version + 1, update_time=now)
-        with _taken_meanwhile(saved):
-            self._connection.execute(
-                images.update().where(images.c.id == saved.id).values(self._to_row(saved))
-            )
-        self._connection.execute(tags.delete().where(tags.c.image_id == saved.id))
-        self._add_tags(saved)
-        self._connection.execute(_COPY_INTO_SHARES, _listed_of(saved))
+        self._write(saved)
+        self._tenants.change(saved.owner, usage_of(saved) - usage_of(before))
+        self._locked[saved.id] = saved
         return saved
+
+    def _write(self, image: Image) -> None:
+        with _taken_meanwhile(image):
+            self._connection.execute(
+                images.update().where(images.c.id == image.id).values(self._to_row(image))
+            )
+        self._connection.execute(tags.delete().where(tags.c.image_id == image.id))
+        self._add_tags(image)
+        self._connection.execute(_COPY_INTO_SHARES, _listed_of(image))
 
     def _to_row(self, image: Image) -> dict[str, Any]:
         row = _to_row(image)
@@ -201,8 +221,13 @@ class ImageRepository:
             self._connection.execute(tags.insert(), _tag_rows(image))
 
     def purge(self, image_id: ImageId) -> None:
-        """Remove an image for ever, with its disks, tags and shares."""
+        """Remove an image for ever, with its disks, tags and shares.
+
+        Its owner has back what it still took. Only for an image whose lock this transaction has taken.
+        """
+        before = self._locked.pop(image_id)
         self._connection.execute(images.delete().where(images.c.id == image_id))
+        self._tenants.change(before.owner, NOTHING - usage_of(before))
 
     def due_for_purge(self, now: datetime) -> tuple[ImageId, ...]:
         """Return the deleted images whose grace period has ended."""
@@ -210,6 +235,69 @@ class ImageRepository:
             images.c.state == ImageState.DELETED, images.c.purge_time <= to_microseconds(now)
         )
         return tuple(ImageId(value) for value in self._connection.execute(query).scalars())
+
+    def batch(
+        self,
+        *,
+        after: str,
+        size: int,
+        owner: TenantId | None = None,
+        state: ImageState | None = None,
+    ) -> tuple[Image, ...]:
+        """Return so many images, by id from behind `after` on: all, an owner's, those in a state."""
+        query = sa.select(images).where(images.c.id > after).order_by(images.c.id).limit(size)
+        if owner is not None:
+            query = query.where(images.c.owner == owner)
+        if state is not None:
+            query = query.where(images.c.state == state)
+        return tuple(_to_image(row) for row in self._connection.execute(query).mappings())
+
+    def misfiled(self, image_ids: Collection[ImageId]) -> dict[ImageId, tuple[str, ...]]:
+        """Return the images, of some, that are not filed as they are, each with what says otherwise.
+
+        That is columns in which something of the image stands again, here and in its shares, and the
+        table of tags. A rendering that is of another version or format says nothing: nobody uses it.
+        """
+        rows = self._connection.execute(sa.select(images).where(images.c.id.in_(image_ids))).mappings()
+        filed_tags = self._filed(sa.select(tags).where(tags.c.image_id.in_(image_ids)))
+        filed_shares = self._filed(
+            sa.select(shares.c.image_id, *(shares.c[name] for name in LISTED)).where(
+                shares.c.image_id.in_(image_ids)
+            )
+        )
+        wrong = {}
+        for row in rows:
+            image = _to_image(row)
+            columns = self._misfiled_columns(image, row)
+            if _unordered(filed_tags.get(image.id, [])) != _unordered(_tag_rows(image)):
+                columns.append("tags")
+            listed = _listed_of(image)
+            if any(
+                each[name] != listed[f"new_{name}"]
+                for each in filed_shares.get(image.id, [])
+                for name in LISTED
+            ):
+                columns.append("shares")
+            if columns:
+                wrong[image.id] = tuple(columns)
+        return wrong
+
+    def _filed(self, query: sa.Select[Any]) -> dict[str, list[dict[str, Any]]]:
+        filed: dict[str, list[dict[str, Any]]] = {}
+        for row in self._connection.execute(query).mappings():
+            filed.setdefault(row["image_id"], []).append(dict(row))
+        return filed
+
+    def _misfiled_columns(self, image: Image, row: sa.RowMapping) -> list[str]:
+        right = self._to_row(image)
+        looked_at = right.keys() - _DOCUMENTS
+        if any(row[name] != right.get(name) for name in ("rendering_version", "rendering_format")):
+            looked_at -= {"rendering", "rendering_version", "rendering_format"}
+        return sorted(name for name in looked_at if row[name] != right[name])
+
+    def file(self, image_id: ImageId) -> None:
+        """File an image as it is. Only for one whose lock this transaction has taken."""
+        self._write(self._locked[image_id])
 
     def may_be_read(self, image_id: ImageId, tenant_id: TenantId) -> bool:
         """Whether a tenant may still read the bytes of an image that it once might."""
@@ -495,6 +583,10 @@ def _to_row(image: Image) -> dict[str, Any]:
     }
 
 
+def _unordered(rows: list[dict[str, Any]]) -> list[str]:
+    return sorted(str(sorted(row.items())) for row in rows)
+
+
 def _tag_rows(image: Image) -> list[dict[str, Any]]:
     live = image.state is not ImageState.DELETED
     listed = {
@@ -505,8 +597,15 @@ def _tag_rows(image: Image) -> list[dict[str, Any]]:
     return [{"image_id": image.id, "key": key, "value": value, **listed} for key, value in image.tags]
 
 
+_DOCUMENTS = {"os", "source", "disks", "tags"}
+"""Columns of JSON, which two versions of the service may write in different ways."""
+
+
 def _to_document(disk: Disk) -> dict[str, Any]:
-    return {**asdict(disk), "wrapped_data_key": disk.wrapped_data_key.hex()}
+    document = {**asdict(disk), "wrapped_data_key": disk.wrapped_data_key.hex()}
+    if not disk.announced_bytes:
+        del document["announced_bytes"]  # a version from before the quotas knows no such thing
+    return document
 
 
 def _to_ready_view(row: tuple[Any, ...], viewer: TenantId) -> ReadyView:

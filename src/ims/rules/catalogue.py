@@ -24,6 +24,7 @@ from ims.rules.image_data import (
     START_UPLOAD,
 )
 from ims.rules.publication import PUBLISH_IMAGE, UNPUBLISH_IMAGE
+from ims.rules.quotas import GET_TENANT_QUOTAS, SET_TENANT_QUOTAS
 from ims.rules.repetition import REPEAT_CALL
 from ims.rules.sharing import (
     ACCEPT_SHARE,
@@ -49,6 +50,7 @@ CATALOGUE: dict[str, tuple[Rule[Any], ...]] = {
     "UploadImageData": (*REPEAT_CALL, *SEE_IMAGE, *START_UPLOAD, *RECEIVE_CHUNK, *FINISH_UPLOAD),
     "DownloadImageData": (*ACT_FOR_TENANT, *SEE_IMAGE, *DOWNLOAD_IMAGE_DATA),
     "ResolveImage": (*ACT_FOR_TENANT, *SEE_IMAGE, *RESOLVE_IMAGE),
+    "GetQuotas": (),
     "ShareImage": (*REPEAT_CALL, *SEE_IMAGE, *SHARE_IMAGE),
     "UnshareImage": (*REPEAT_CALL, *SEE_IMAGE, *UNSHARE_IMAGE),
     "GetShare": (*SEE_IMAGE, *GET_SHARE),
@@ -59,6 +61,8 @@ CATALOGUE: dict[str, tuple[Rule[Any], ...]] = {
     "LeaveShare": (*REPEAT_CALL, *SEE_IMAGE, *LEAVE_SHARE),
     "PublishImage": (*REPEAT_CALL, *SEE_IMAGE, *PUBLISH_IMAGE),
     "UnpublishImage": (*REPEAT_CALL, *SEE_IMAGE, *UNPUBLISH_IMAGE),
+    "GetTenantQuotas": GET_TENANT_QUOTAS,
+    "SetTenantQuotas": (*REPEAT_CALL, *SET_TENANT_QUOTAS),
 }
 
 

@@ -1,10 +1,11 @@
 """The law of changes: who updates, deletes, restores, deactivates and reactivates an image, and when."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ims.domain.caller import Role
-from ims.domain.image import Image, ImageType
+from ims.domain.image import Image, ImageState, ImageType
+from ims.domain.quotas import Allowance, Usage, usage_of
 from ims.domain.rejection import Category, Reason
 from ims.rules.attempt import Attempt
 from ims.rules.engine import Breach, Rule, breach, rule
@@ -15,6 +16,7 @@ from ims.rules.images import (
     names_are_unique_among_live_images,
     one_backup_makes_one_image,
 )
+from ims.rules.quotas import private_images_stay_within_the_quota
 from ims.rules.states import Verb, state_allows
 
 
@@ -139,10 +141,16 @@ class UndeletionAttempt(Attempt):
 
     name_taken: bool
     backup_used: bool
+    allowance: Allowance
+    """The owner's."""
 
     @property
     def draft(self) -> Image:
-        return self.image
+        return replace(self.image, state=self.image.state_before_deletion or ImageState.ACTIVE)
+
+    @property
+    def asked(self) -> Usage:
+        return usage_of(self.draft) - usage_of(self.image)
 
 
 UNDELETE_IMAGE: tuple[Rule[UndeletionAttempt], ...] = (
@@ -151,6 +159,7 @@ UNDELETE_IMAGE: tuple[Rule[UndeletionAttempt], ...] = (
     *state_allows(Verb.UNDELETE),
     names_are_unique_among_live_images,
     one_backup_makes_one_image,
+    private_images_stay_within_the_quota,
 )
 
 

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 from ims.domain.caller import Caller, Role
 from ims.domain.image import DiskFormat, DiskRole, Image, ImageType, SourceKind
+from ims.domain.quotas import Allowance, Usage, usage_of
 from ims.domain.rejection import Category, FieldProblem, Reason
 from ims.rules.engine import Breach, Rule, breach, rule
 from ims.rules.images import CONTENT, names_are_unique_among_live_images, one_backup_makes_one_image
+from ims.rules.quotas import private_images_stay_within_the_quota
 
 MAX_DISKS = 64
 
@@ -23,7 +25,13 @@ class CreationAttempt:
     backup_used: bool
     key_usable: bool
     """Whether the key that the draft names may encrypt something of its owner's now."""
+    allowance: Allowance
+    """The owner's."""
     problems: tuple[FieldProblem, ...] = ()
+
+    @property
+    def asked(self) -> Usage:
+        return usage_of(self.draft)
 
 
 SERVICE_SOURCES = frozenset(
@@ -227,4 +235,5 @@ CREATE_IMAGE: tuple[Rule[CreationAttempt], ...] = (
     an_image_is_encrypted_with_a_usable_key,
     names_are_unique_among_live_images,
     one_backup_makes_one_image,
+    private_images_stay_within_the_quota,
 )

@@ -1,18 +1,23 @@
 """The law of image bytes: who brings them, what they must be, who takes them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ims.domain.caller import Role
 from ims.domain.disk_file import DiskFileReport
-from ims.domain.image import GIB, Disk, DiskState, Image
+from ims.domain.image import GIB, Disk, DiskState, Image, ImageState
+from ims.domain.quotas import Allowance, Usage, usage_of
 from ims.domain.rejection import Category, Reason
 from ims.rules.attempt import Attempt
 from ims.rules.engine import Breach, Rule, breach, rule
 from ims.rules.form import every_field_can_be_read
 from ims.rules.images import max_disk_gib, min_disk_holds_the_disk_inside_the_file, whole_gib
 from ims.rules.keys import the_key_of_an_encrypted_image_is_usable
+from ims.rules.quotas import (
+    creations_at_once_stay_within_the_quota,
+    stored_bytes_stay_within_the_quota,
+)
 from ims.rules.sharing import only_accepted_shares_are_used
 from ims.rules.states import Verb, state_allows
 from ims.rules.visibility import declared_it
@@ -48,11 +53,35 @@ class UploadAttempt(DiskAttempt):
     """Somebody wants to fill a disk with bytes."""
 
     announced: Announcement
+    upload_id: str
+    """What the upload is to be known by."""
     max_file_bytes: int
+    allowance: Allowance
+    """The owner's."""
 
     @property
     def received_bytes(self) -> int:
         return self.announced.size_bytes
+
+    @property
+    def draft(self) -> Image:
+        """The image as it would be: the disk's bytes are arriving."""
+        disks = tuple(
+            replace(
+                disk,
+                state=DiskState.SAVING,
+                upload_id=self.upload_id,
+                announced_bytes=self.announced.size_bytes,
+            )
+            if disk.index == self.disk_index
+            else disk
+            for disk in self.image.disks
+        )
+        return replace(self.image, state=ImageState.SAVING, disks=disks)
+
+    @property
+    def asked(self) -> Usage:
+        return usage_of(self.draft) - usage_of(self.image)
 
 
 @rule("2.2", Reason.NOT_IMAGE_OWNER, Category.FORBIDDEN)
@@ -144,6 +173,8 @@ START_UPLOAD: tuple[Rule[UploadAttempt], ...] = (
     a_stored_disk_is_not_filled_again,
     the_key_of_an_encrypted_image_is_usable,
     files_stay_within_the_limit,
+    stored_bytes_stay_within_the_quota,
+    creations_at_once_stay_within_the_quota,
 )
 
 

@@ -41,7 +41,12 @@ CODES: Final = {
 _STATUS_BUDGET_BYTES: Final = 4480
 _TEXT_BUDGET_BYTES: Final = 512
 _RETRY_SECONDS: Final = 1
-_SOON_OVER: Final = {Reason.TOO_MANY_CALLS, Reason.TOO_MANY_TRANSFERS, Reason.TOO_MANY_STREAMS}
+_SOON_OVER: Final = {
+    Reason.TOO_MANY_CALLS,
+    Reason.TOO_MANY_TRANSFERS,
+    Reason.TOO_MANY_STREAMS,
+    Reason.TOO_MANY_CREATIONS,
+}
 """What is too much now and will not be when others have finished."""
 
 INTERNAL: Final = "The service has made a mistake; its log has it under this call's request id."

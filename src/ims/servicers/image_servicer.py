@@ -15,6 +15,7 @@ from ims.servicers.messages import (
     draft_message,
     image_bytes,
     image_message,
+    quotas_message,
     read_announcement,
     read_changes,
     read_draft,
@@ -27,7 +28,7 @@ from ims.servicers.once import as_bytes, once, repeatable_call
 from ims.servicers.page_tokens import Listing
 from ims.servicers.reading import RequestReading, image_id_of
 from ims.servicers.ready import field
-from ims.use_cases import image_data, images, requests, use
+from ims.use_cases import image_data, images, quotas, requests, use
 from ims.use_cases.deployment import Deployment
 from ims.v1 import image_service_pb2 as pb
 from ims.v1 import image_service_pb2_grpc
@@ -227,6 +228,12 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
             problems=reading.problems,
         )
         return resolution_message(resolution, tenant_id=request.tenant_id)
+
+    def GetQuotas(
+        self, request: pb.GetQuotasRequest, context: grpc.ServicerContext
+    ) -> pb.GetQuotasResponse:
+        allowance = quotas.get_quotas(self._deployment, caller=current_caller())
+        return pb.GetQuotasResponse(quotas=quotas_message(allowance))
 
 
 def _uploaded(finished: image_data.Finished) -> pb.UploadImageDataResponse:

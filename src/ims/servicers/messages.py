@@ -1,6 +1,7 @@
 """Domain to protobuf and back: one pair of functions for each resource."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final
@@ -29,6 +30,7 @@ from ims.domain.image import (
 )
 from ims.domain.image_changes import ImageChanges
 from ims.domain.page import ImageFilter, ImageOrder, OrderKey, ShareFilter, TagFilter
+from ims.domain.quotas import Allowance, Quotas
 from ims.domain.rejection import Violation
 from ims.domain.share import Share, ShareStatus
 from ims.domain.tenant import Region, TenantId
@@ -41,7 +43,15 @@ from ims.rules.image_data import Announcement
 from ims.rules.images import MAX_TAGS
 from ims.servicers.reading import FOREIGN_ID, KEY_ID, SHA256, RequestReading, Word
 from ims.use_cases.sharing import Recipient, Sharing
-from ims.v1 import error_reason_pb2, image_pb2, image_service_pb2, share_pb2, sharing_service_pb2
+from ims.v1 import (
+    admin_service_pb2,
+    error_reason_pb2,
+    image_pb2,
+    image_service_pb2,
+    quota_pb2,
+    share_pb2,
+    sharing_service_pb2,
+)
 
 _NEVER: Final = datetime.fromtimestamp(0, UTC)
 """Stands for a time that the service has still to give."""
@@ -558,3 +568,41 @@ def read_tenant_ids(reading: RequestReading, tenant_ids: Sequence[str]) -> tuple
 
 
 MAX_TENANT_IDS: Final = 1000
+
+
+# --- Quotas ---
+
+
+def quotas_message(allowance: Allowance) -> quota_pb2.TenantQuotas:
+    """Return what a tenant has taken, and the most that it can have."""
+    return quota_pb2.TenantQuotas(
+        **{
+            quota: quota_pb2.Quota(
+                used=getattr(allowance.used, quota),
+                limit=getattr(allowance.limits, quota),
+                overridden=getattr(allowance.own_limits, quota) is not None,
+            )
+            for quota in _QUOTAS
+        }
+    )
+
+
+_QUOTAS: Final = tuple(field.name for field in fields(Quotas))
+
+
+def read_limits(
+    reading: RequestReading, request: admin_service_pb2.SetTenantQuotasRequest
+) -> dict[str, int | None]:
+    """Return the limits that a request sets, by the names of their quotas; None where it clears one."""
+    paths = list(dict.fromkeys(request.update_mask.paths))
+    if request.HasField("update_mask") and not paths:
+        reading.problem("update_mask", "it names at least one quota.")
+    for path in paths:
+        if path not in _QUOTAS:
+            reading.problem("update_mask", f"there is no quota '{path}', but {', '.join(_QUOTAS)}.")
+    given = {field.name: value for field, value in request.limits.ListFields()}
+    return {
+        quota: reading.not_negative(f"limits.{quota}", given[quota]) if quota in given else None
+        for quota in _QUOTAS
+        if quota in paths
+    }

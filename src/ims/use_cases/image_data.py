@@ -26,7 +26,7 @@ from ims.rules.image_data import (
     UploadAttempt,
 )
 from ims.rules.images import whole_gib
-from ims.rules.states import Verb, state_after, state_of_filling
+from ims.rules.states import state_of_filling
 from ims.use_cases.deployment import (
     Deployment,
     in_one_transaction,
@@ -101,16 +101,17 @@ def _reserve(
         image=view.image,
         disk_index=disk_index,
         announced=announced,
+        upload_id=upload_id,
         max_file_bytes=deployment.limits.image_file_bytes,
+        allowance=tx.tenants.lock(view.image.owner).under(deployment.limits.quotas),
         key_usable=key_is_usable(deployment, view.image),
         problems=problems,
     )
     enforce(START_UPLOAD, attempt)
     now = deployment.now()
-    disk = replace(view.image.disks[disk_index], state=DiskState.SAVING, upload_id=upload_id)
     tx.pending_blobs.add(_blob_key(upload_id), image_id, until=now + deployment.upload_lease)
-    image = replace(_with_disk(view.image, disk), state=state_after(Verb.UPLOAD, view.image))
-    return _Reserved(image=tx.images.save(image, now=now), disk=disk)
+    image = tx.images.save(attempt.draft, now=now)
+    return _Reserved(image=image, disk=image.disks[disk_index])
 
 
 def _blob_key(upload_id: str) -> BlobKey:
@@ -179,7 +180,7 @@ def _finish(
     view = tx.images.lock(image_id, caller.tenant_id, governing=True)
     if view is None or view.image.disks[stored.index].upload_id != stored.upload_id:
         raise _superseded(stored)
-    image = _with_disk(view.image, replace(stored, upload_id=""))
+    image = _with_disk(view.image, replace(stored, upload_id="", announced_bytes=0))
     image = replace(image, state=state_of_filling(image.disks))
     if stored.index == 0 and image.min_disk_gib == 0:
         image = replace(image, min_disk_gib=whole_gib(stored.capacity_bytes))
@@ -203,11 +204,16 @@ def _give_up_now_or_later(deployment: Deployment, image_id: ImageId, blob_key: B
     That is so when only the answer to the last commit was lost.
     """
     try:
-        if _give_up(deployment, image_id, blob_key):
-            remove_doomed(deployment, blob_key)
+        give_up_upload(deployment, image_id, blob_key)
     except Exception:  # noqa: BLE001 - whatever it was, the sweep tries again
         # What went wrong with the upload is what its caller should hear of.
         _log.exception("An upload cannot be given up just now; a sweep does it.")
+
+
+def give_up_upload(deployment: Deployment, image_id: ImageId, blob_key: BlobKey) -> None:
+    """Let go of an upload, whoever holds it, unless its disk has its bytes by now."""
+    if _give_up(deployment, image_id, blob_key):
+        remove_doomed(deployment, blob_key)
 
 
 @in_one_transaction
@@ -226,7 +232,7 @@ def _give_up(deployment: Deployment, tx: Transaction, image_id: ImageId, blob_ke
 
 def _empty_the_disk_of(deployment: Deployment, tx: Transaction, image: Image, blob_key: BlobKey) -> None:
     disks = tuple(
-        replace(disk, state=DiskState.EMPTY, upload_id="")
+        replace(disk, state=DiskState.EMPTY, upload_id="", announced_bytes=0)
         if disk.state is DiskState.SAVING and _blob_key(disk.upload_id) == blob_key
         else disk
         for disk in image.disks
@@ -372,10 +378,17 @@ def give_up_dead_uploads(deployment: Deployment) -> int:
     for each in abandoned:
         if each.image_id is None:
             remove_doomed(deployment, each.blob_key)
-        elif _give_up_dead(deployment, each.image_id, each.blob_key):
-            given_up += 1
-            remove_doomed(deployment, each.blob_key)
+        else:
+            given_up += give_up_dead_upload(deployment, each.image_id, each.blob_key)
     return given_up
+
+
+def give_up_dead_upload(deployment: Deployment, image_id: ImageId, blob_key: BlobKey) -> bool:
+    """Give up an upload if its process has not been heard of in time; tell whether it was so."""
+    dead = _give_up_dead(deployment, image_id, blob_key)
+    if dead:
+        remove_doomed(deployment, blob_key)
+    return dead
 
 
 @in_one_transaction

@@ -62,12 +62,14 @@ def create_image(
         create_time=now,
         update_time=now,
     )
+    account = tx.tenants.account(image.owner) if validate_only else tx.tenants.lock(image.owner)
     attempt = CreationAttempt(
         caller=caller,
         draft=image,
         name_taken=tx.images.name_taken(image.owner, image.name),
         backup_used=tx.images.backup_used(image.source),
         key_usable=key_is_usable(deployment, image),
+        allowance=account.under(deployment.limits.quotas),
         problems=problems,
     )
     enforce(CREATE_IMAGE, attempt)
@@ -185,6 +187,7 @@ def undelete_image(
         name_taken=tx.images.name_taken(image.owner, image.name, besides=image.id),
         backup_used=tx.images.backup_used(image.source, besides=image.id),
         problems=problems,
+        allowance=tx.tenants.lock(image.owner).under(deployment.limits.quotas),
     )
     enforce(UNDELETE_IMAGE, attempt)
     undeleted = replace(
@@ -276,11 +279,12 @@ def purge_images(deployment: Deployment) -> int:
         due = reading.images.due_for_purge(deployment.now())
     purged = 0
     for image_id in due:
-        purged += _purge(deployment, image_id)
+        purged += purge_image(deployment, image_id)
     return purged
 
 
-def _purge(deployment: Deployment, image_id: ImageId) -> bool:
+def purge_image(deployment: Deployment, image_id: ImageId) -> bool:
+    """Remove an image for ever with its bytes, if it is due; tell whether it was."""
     blob_keys = _remove_for_ever(deployment, image_id)
     for blob_key in blob_keys or ():
         remove_doomed(deployment, blob_key)

@@ -8,6 +8,8 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
+BATCH = 1000
+
 
 def _text(length: int) -> sa.String:
     return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")
@@ -22,7 +24,7 @@ def upgrade() -> None:
     op.create_index("pending_blobs_by_lease_until", "pending_blobs", ["lease_until"])
     _say_for_which_image_blobs_are_written()
     _prepare_listings()
-    op.create_table(
+    tenants = op.create_table(
         "tenants",
         sa.Column("id", _text(64)),
         sa.Column("private_images", sa.BigInteger, nullable=False),
@@ -36,6 +38,7 @@ def upgrade() -> None:
         sa.CheckConstraint("stored_bytes >= 0", name=op.f("tenants_stored_bytes_not_negative")),
         sa.CheckConstraint("creations >= 0", name=op.f("tenants_creations_not_negative")),
     )
+    op.bulk_insert(tenants, _what_tenants_use())
     op.create_table(
         "requests",
         sa.Column("tenant_id", _text(64)),
@@ -144,3 +147,24 @@ def _say_for_which_image_blobs_are_written() -> None:
         for disk in json.loads(disks):
             if disk["upload_id"]:
                 connection.execute(update, {"image_id": image_id, "upload_id": disk["upload_id"]})
+
+
+def _what_tenants_use() -> list[dict[str, str | int]]:
+    """Count what every tenant's images take; how much their running uploads bring, nobody has noted."""
+    connection = op.get_bind()
+    batch = sa.text(
+        "SELECT id, owner, state, public, disks FROM images WHERE id > :after ORDER BY id LIMIT :size"
+    )
+    used: dict[str, list[int]] = {}
+    after = ""
+    while rows := connection.execute(batch, {"after": after, "size": BATCH}).all():
+        for image_id, owner, state, public, disks in rows:
+            after = image_id
+            of_tenant = used.setdefault(owner, [0, 0, 0])
+            of_tenant[0] += state != "DELETED" and not public
+            of_tenant[1] += sum(disk["size_bytes"] for disk in json.loads(disks))
+            of_tenant[2] += state == "SAVING"
+    return [
+        {"id": owner, "private_images": images, "stored_bytes": stored, "creations": creations}
+        for owner, (images, stored, creations) in used.items()
+    ]

@@ -1,0 +1,51 @@
+"""The story of each call on the quotas of a tenant."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ims.domain.caller import Caller
+from ims.domain.quotas import Allowance
+from ims.domain.rejection import Problems
+from ims.domain.tenant import TenantId
+from ims.repository.database import Transaction
+from ims.rules.engine import enforce
+from ims.rules.quotas import GET_TENANT_QUOTAS, SET_TENANT_QUOTAS, QuotaAttempt
+from ims.use_cases.deployment import Deployment, in_one_transaction
+
+
+def get_quotas(deployment: Deployment, *, caller: Caller) -> Allowance:
+    """Return what the caller's tenant has taken, and the most that it can have."""
+    return _allowance(deployment, caller.tenant_id)
+
+
+def get_tenant_quotas(
+    deployment: Deployment, *, caller: Caller, tenant_id: TenantId | None, problems: Problems = ()
+) -> Allowance:
+    """Return what a tenant has taken, and the most that it can have."""
+    enforce(GET_TENANT_QUOTAS, QuotaAttempt(caller=caller, problems=problems))
+    assert tenant_id is not None  # or it would have been a problem
+    return _allowance(deployment, tenant_id)
+
+
+def _allowance(deployment: Deployment, tenant_id: TenantId) -> Allowance:
+    with deployment.database.reading() as reading:
+        return reading.tenants.account(tenant_id).under(deployment.limits.quotas)
+
+
+@in_one_transaction
+def set_tenant_quotas(
+    deployment: Deployment,
+    tx: Transaction,
+    *,
+    caller: Caller,
+    tenant_id: TenantId | None,
+    limits: Mapping[str, int | None],
+    problems: Problems = (),
+) -> Allowance:
+    """Give a tenant limits of its own, by the names of the quotas; None is the deployment's default."""
+    enforce(SET_TENANT_QUOTAS, QuotaAttempt(caller=caller, problems=problems))
+    assert tenant_id is not None  # or it would have been a problem
+    account = tx.tenants.lock(tenant_id)
+    account = replace(account, own_limits=replace(account.own_limits, **limits))
+    tx.tenants.limit(tenant_id, account.own_limits)
+    return account.under(deployment.limits.quotas)
