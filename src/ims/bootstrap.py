@@ -3,8 +3,8 @@
 import ipaddress
 import threading
 import uuid
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -35,6 +35,7 @@ from ims.servicers.patience import Patience
 from ims.servicers.reflection import add_reflection
 from ims.servicers.sharing_servicer import SharingServicer
 from ims.settings import Settings, SettingsError
+from ims.use_cases.checkup import Finding, check_up
 from ims.use_cases.deployment import Deployment
 from ims.use_cases.image_data import keep_uploads_alive
 from ims.use_cases.sweeping import sweep
@@ -251,6 +252,17 @@ def _make_deployment(
         chunk_bytes=settings.chunk_bytes,
         now=now,
     )
+
+
+@contextmanager
+def examined(settings: Settings, *, settled: timedelta) -> Iterator[Iterator[Finding]]:
+    """Give the block what a checkup finds. Raises SettingsError when there is nothing to be examined."""
+    if not settings.blob_folder.is_dir():
+        message = f"no service has ever kept its bytes in {settings.blob_folder}"
+        raise SettingsError(message)
+    with ExitStack() as closing:
+        deployment = _make_deployment(settings, now=_utc_now, closing=closing)
+        yield check_up(deployment, settled=settled)
 
 
 def refuse_strangers(settings: Settings) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import random
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -51,6 +52,15 @@ class BlobStoreContract:
     """Subclasses have a fixture `blobs`: an empty store."""
 
     # writing
+
+    def test_a_blob_tells_since_when_it_is_there(self, blobs):
+        before = datetime.now(UTC) - timedelta(seconds=1)
+        commit(blobs, KEY, BYTES)
+
+        assert before <= blobs.commit_time(KEY) <= datetime.now(UTC) + timedelta(seconds=1)
+        with pytest.raises(Rejection) as missing:
+            blobs.commit_time(OTHER_KEY)
+        assert_damaged(missing.value)
 
     def test_what_was_committed_is_read_back(self, blobs):
         commit(blobs, KEY, BYTES)

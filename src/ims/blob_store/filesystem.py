@@ -15,6 +15,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from functools import partial
 from io import FileIO
 from pathlib import Path
@@ -62,6 +63,10 @@ class FilesystemBlobStore:
     def size_bytes(self, key: BlobKey) -> int:
         with _loss_is_a_rejection():
             return self._path(key).stat().st_size
+
+    def commit_time(self, key: BlobKey) -> datetime:
+        with _loss_is_a_rejection():
+            return datetime.fromtimestamp(self._path(key).stat().st_mtime, UTC)
 
     def read(
         self, key: BlobKey, *, offset_bytes: int, length_bytes: int, chunk_bytes: int

@@ -1,6 +1,7 @@
 """What a blob store promises; tests/blob_store/contract.py holds every implementation to it."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Protocol
 
 from ims.domain.image import BlobKey
@@ -53,6 +54,12 @@ class BlobStore(Protocol):
 
     def size_bytes(self, key: BlobKey) -> int:
         """Return a committed blob's size. Raises Rejection DISK_DATA_DAMAGED when there is none."""
+
+    def commit_time(self, key: BlobKey) -> datetime:
+        """Return when a blob was committed, or shortly before that, by the store's own clock.
+
+        Raises Rejection DISK_DATA_DAMAGED when there is none.
+        """
 
     def read(
         self, key: BlobKey, *, offset_bytes: int, length_bytes: int, chunk_bytes: int

@@ -26,6 +26,7 @@ with one data key.
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -74,6 +75,9 @@ class SealedBlobs:
         """
         return _plaintext_bytes(self._store.size_bytes(key))
 
+    def commit_time(self, key: BlobKey) -> datetime:
+        return self._store.commit_time(key)
+
     def read(
         self, key: BlobKey, *, offset_bytes: int, length_bytes: int, chunk_bytes: int
     ) -> Iterator[bytes]:
@@ -81,8 +85,8 @@ class SealedBlobs:
 
         Even for an empty part one chunk is opened, so that an empty blob is found authentic too.
         """
-        sealed_bytes = self._store.size_bytes(key)
-        size_bytes = _plaintext_bytes(sealed_bytes)
+        blob_bytes = self._store.size_bytes(key)
+        size_bytes = _plaintext_bytes(blob_bytes)
         end_bytes = offset_bytes + length_bytes
         if size_bytes < end_bytes:
             raise data_damaged()
@@ -93,7 +97,7 @@ class SealedBlobs:
         sealed_chunks = self._store.read(
             key,
             offset_bytes=_place(first_read),
-            length_bytes=min(_place(last_read + 1), sealed_bytes) - _place(first_read),
+            length_bytes=min(_place(last_read + 1), blob_bytes) - _place(first_read),
             chunk_bytes=_SEALED_CHUNK_BYTES,
         )
         opened_chunks = (
@@ -201,15 +205,16 @@ def _chunk_count(size_bytes: int) -> int:
     return max(1, -(-size_bytes // _CHUNK_BYTES))
 
 
-def _sealed_bytes(size_bytes: int) -> int:
+def sealed_bytes(size_bytes: int) -> int:
+    """Return how large the sealed blob of a plaintext of that size is."""
     return _HEADER_BYTES + size_bytes + _chunk_count(size_bytes) * _TAG_BYTES
 
 
-def _plaintext_bytes(sealed_bytes: int) -> int:
+def _plaintext_bytes(found_bytes: int) -> int:
     """Return the size of the plaintext that a sealed blob of that size holds."""
-    chunk_count = -(-(sealed_bytes - _HEADER_BYTES) // _SEALED_CHUNK_BYTES)
-    size_bytes = sealed_bytes - _HEADER_BYTES - chunk_count * _TAG_BYTES
-    if size_bytes < 0 or _sealed_bytes(size_bytes) != sealed_bytes:
+    chunk_count = -(-(found_bytes - _HEADER_BYTES) // _SEALED_CHUNK_BYTES)
+    size_bytes = found_bytes - _HEADER_BYTES - chunk_count * _TAG_BYTES
+    if size_bytes < 0 or sealed_bytes(size_bytes) != found_bytes:
         raise data_damaged()
     return size_bytes
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ims.cli import image, key, migrate, printing, quota, serve, share
+from ims.cli import doctor, image, key, migrate, printing, quota, serve, share
 from ims.cli.errors import TroubleTeller
 from ims.cli.session import Json, Session
 
@@ -20,6 +20,7 @@ app.add_typer(share.app, name="share", help="Lend images to other tenants, and u
 app.add_typer(quota.app, name="quota", help="See how much you can have; set it for others.")
 app.command("serve")(serve.serve)
 app.command("migrate")(migrate.migrate)
+app.command("doctor")(doctor.doctor)
 app.add_typer(key.app, name="key", help="Keep a server's keys for encryption at rest.")
 
 

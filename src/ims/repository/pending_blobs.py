@@ -68,6 +68,11 @@ class PendingBlobs:
         rows = self._connection.execute(query)
         return tuple(Abandoned(BlobKey(key), image_id and ImageId(image_id)) for key, image_id in rows)
 
+    def among(self, blob_keys: Collection[BlobKey]) -> frozenset[BlobKey]:
+        """Return those of some blobs that are pending."""
+        query = sa.select(pending_blobs.c.blob_key).where(pending_blobs.c.blob_key.in_(blob_keys))
+        return frozenset(BlobKey(key) for key in self._connection.execute(query).scalars())
+
     def remove(self, blob_key: BlobKey) -> bool:
         """Forget a blob: a disk names it now, or it is gone. Tell whether it was still pending."""
         removed = self._connection.execute(

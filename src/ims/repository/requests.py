@@ -88,6 +88,12 @@ class Requests:
             return None
         return RememberedCall(method=row.method, digest=row.digest, answer=row.answer)
 
+    def expired(self, *, now: datetime) -> int:
+        """Return how many calls are on record that are remembered no longer."""
+        expired = requests.c.expire_time <= to_microseconds(now)
+        query = sa.select(sa.func.count()).select_from(requests).where(expired)
+        return self._connection.execute(query).scalar_one()
+
     def forget(self, *, now: datetime, most: int) -> int:
         """Remove calls that are remembered no longer; return how many there were, `most` at the most."""
         return self._connection.execute(_FORGET, {"now": to_microseconds(now), "most": most}).rowcount
