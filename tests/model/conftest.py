@@ -4,9 +4,10 @@ import pytest
 
 from conftest import MakeService
 from ims.use_cases.deployment import Deployment
-from model.play import SHARE_LIMIT
+from model.play import IMAGE_LIMIT, SHARE_LIMIT
 
 
 @pytest.fixture
 def deployment(make_service: MakeService) -> Deployment:
-    return make_service(shares_per_image=SHARE_LIMIT).deployment
+    limits = {"shares_per_image": SHARE_LIMIT, "private_images_per_tenant": IMAGE_LIMIT}
+    return make_service(**limits).deployment

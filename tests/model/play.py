@@ -6,13 +6,13 @@ from typing import Any
 
 from conftest import Clock
 from ims.use_cases.deployment import Deployment
-from model.imagination import Imagination
+from model.imagination import TENANTS, Imagination
 from model.law import Answer, Call, Law
 from model.stage import ADMINISTRATOR, PAGE_SIZE, Stage
 
 CLIENTS = 8
 SHARE_LIMIT = 2
-IMAGE_LIMIT = 50
+IMAGE_LIMIT = 3
 _LONELY_EVERY = 5
 
 
@@ -106,10 +106,11 @@ def _explained(
 
 
 def _on_record(law: Law) -> dict[str, Any]:
-    return {
+    images = {
         key: (
             *(image.owner, image.name, image.state),
             *(image.public, image.protected, image.version, image.shares),
         )
         for key, image in law.images.items()
     }
+    return images | {tenant: law.private_images(tenant) for tenant in TENANTS}

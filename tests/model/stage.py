@@ -19,6 +19,7 @@ from ims.servicers.sharing_servicer import SharingServicer
 from ims.use_cases.deployment import Deployment
 from ims.use_cases.sweeping import sweep
 from ims.v1 import image_pb2, share_pb2
+from model.imagination import TENANTS
 from model.law import Answer, Call
 
 ADMINISTRATOR = "governor"
@@ -54,12 +55,16 @@ class Stage:
             return Answer("INTERNAL_ERROR", "INTERNAL", repr(bug))
 
     def records(self) -> dict[str, Any]:
-        """Return what the catalogue holds of every image."""
+        """Return what the catalogue holds of every image, and how many private ones of every tenant."""
         with self._deployment.database.reading() as reading:
             connection = reading.images._connection
             images = connection.execute(sa.select(tables.images)).mappings().all()
             shares = connection.execute(sa.select(tables.shares)).mappings().all()
-        return {
+            private_images = {
+                tenant: reading.tenants.account(TenantId(tenant)).used.private_images
+                for tenant in TENANTS
+            }
+        return private_images | {
             image["id"]: (
                 *(image["owner"], image["name"], image["state"]),
                 *(bool(image["public"]), bool(image["protected"]), image["version"]),

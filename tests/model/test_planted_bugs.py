@@ -14,6 +14,7 @@ from ims.repository import images as images_repository
 from ims.repository import tables
 from ims.repository.requests import Requests
 from ims.repository.sqlite import SqliteBackend
+from ims.repository.tenants import TenantRepository
 from ims.rules import visibility
 from ims.servicers import once
 from ims.servicers.page_tokens import Listing
@@ -69,6 +70,15 @@ def an_acceptance_that_looks_before_it_locks(monkeypatch: pytest.MonkeyPatch) ->
 
 def a_claim_that_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Requests, "claim", lambda *_, **__: True)
+
+
+def a_forgotten_decrement(monkeypatch: pytest.MonkeyPatch) -> None:
+    change = TenantRepository.change
+
+    def only_more(repository, tenant_id, usage):
+        change(repository, tenant_id, replace(usage, private_images=max(0, usage.private_images)))
+
+    monkeypatch.setattr(TenantRepository, "change", only_more)
 
 
 def a_token_not_bound_to_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,6 +159,7 @@ def a_protection_that_protects_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 ANY_TIME = (
+    a_forgotten_decrement,
     a_token_not_bound_to_its_caller,
     a_request_id_that_is_everybodys,
     an_undeletion_that_forgets_the_shares,
