@@ -49,6 +49,12 @@ def one_tenants_counter(session: Session) -> Iterator[Figure]:
 
 def _seconds_of_creating(server: Server, tenant: str, *, writes: int, threads: int) -> float:
     """Create images of a new tenant; return how long it took. Nothing is lost, nothing is over."""
+    operator = Tenant(server.target, "operator", "admin")
+    operator.SetTenantQuotas(
+        tenant_id=tenant,
+        limits={"private_images": writes},
+        update_mask={"paths": ["private_images"]},
+    )
     options = [("grpc.use_local_subchannel_pool", 1)]  # or all channels would share one connection
     channels = [grpc.insecure_channel(server.target, options) for _ in range(min(CHANNELS, threads))]
     calls = [channel.unary_unary(method("CreateImage")) for channel in channels]
@@ -71,7 +77,9 @@ def _seconds_of_creating(server: Server, tenant: str, *, writes: int, threads: i
         seconds = time.monotonic() - begun
     owner = Tenant(server.target, tenant)
     assert owner.ListImages(include_total_size=True, relation="OWNED").total_size == writes
+    assert owner.GetQuotas().quotas.private_images.used == writes
     owner.close()
+    operator.close()
     for channel in channels:
         channel.close()
     return seconds * writes / (writes - len(calls))
