@@ -36,11 +36,13 @@ from ims.domain.image import (
     Source,
     SourceKind,
 )
+from ims.domain.quotas import NOTHING, Usage, usage_of
 from ims.domain.share import Share, ShareStatus
 from ims.domain.tenant import Region, TenantId
 from ims.repository import images as image_repository
 from ims.repository import shares as share_repository
 from ims.repository import tables
+from ims.repository.tenants import TenantRepository
 from ims.servicers.messages import RENDERER
 
 BIG, LITTLE = TenantId("bench"), TenantId("little")
@@ -106,11 +108,13 @@ def seed(database: str, url: str, size: int) -> Seeded:
         # Its tables take rows from several processes at once, and making the rows is most of the work.
         # They are no forks of this one, in which gRPC may be at work.
         with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as processes:
-            list(processes.map(_fill, parts))
+            used_in_parts = list(processes.map(_fill, parts))
     else:
-        for part in parts:
-            _fill(part)
+        used_in_parts = [_fill(part) for part in parts]
     with engine.begin() as connection:
+        tenants = TenantRepository(connection)
+        for tenant_id in {tenant_id for used in used_in_parts for tenant_id in used}:
+            tenants.change(tenant_id, sum((used[tenant_id] for used in used_in_parts), NOTHING))
         for index in indexes:
             index.create(connection)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -121,13 +125,16 @@ def seed(database: str, url: str, size: int) -> Seeded:
     return Seeded(kind=database, size=size, url=url)
 
 
-def _fill(part: tuple[str, int, int, int]) -> None:
+def _fill(part: tuple[str, int, int, int]) -> dict[TenantId, Usage]:
+    """Write a part of a catalogue; return what it uses of its owners' quotas."""
     url, size, begin, end = part
     engine = engine_of(url)
     with engine.begin() as connection:
         rows: dict[sa.Table, list[dict[str, Any]]] = defaultdict(list)
-        repository = image_repository.ImageRepository(connection, RENDERER)
+        used: dict[TenantId, Usage] = defaultdict(Usage)
+        repository = image_repository.ImageRepository(connection, TenantRepository(connection), RENDERER)
         for image, shares in images_of(size, begin, end):
+            used[image.owner] += usage_of(image)
             rows[tables.images].append(repository._to_row(image))
             rows[tables.tags] += image_repository._tag_rows(image)
             listed = image_repository._listed_of(image)
@@ -141,6 +148,7 @@ def _fill(part: tuple[str, int, int, int]) -> None:
             elif of_table:
                 connection.execute(table.insert(), of_table)
     engine.dispose()
+    return used
 
 
 def _copy(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:

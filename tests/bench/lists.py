@@ -105,7 +105,7 @@ def pages_of_lists(session: Session) -> Iterator[Figure]:
                 size: stack.enter_context(session.serving(session.filled(kind, size).url, workers=1))
                 for size in sizes
             }
-            wanted = list(listings())[:: 5 if session.quick else 1]
+            wanted = list(listings())[:: 7 if session.quick else 1]
             rows = [row for listing in wanted for row in _compare(session, listing, servers)]
         for size in sizes[1:]:
             by_ratio = sorted(rows, key=lambda row: -row["ratios"][size])
@@ -152,7 +152,7 @@ def _compare(session: Session, listing: Listing, servers: dict[int, Server]) -> 
 
 def _p99s(session: Session, calls: dict[int, Callable[[], object]]) -> dict[int, tuple[float, float]]:
     """Make calls in turns, one by one; return the median of the rounds' p50s and p99s, in ms."""
-    rounds, repeats = 3, 60 if session.quick else 300
+    rounds, repeats = 3, 50 if session.quick else 300
     for call in calls.values():
         for _ in range(10):  # until statements are prepared and pages are warm
             call()

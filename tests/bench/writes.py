@@ -66,6 +66,14 @@ def _seconds_of_creating(server: Server, tenant: str, *, writes: int, threads: i
         for number in range(writes)
     ]
 
+    owner, administrator = Tenant(server.target, tenant), Tenant(server.target, "operator", "admin")
+    administrator.SetTenantQuotas(
+        tenant_id=tenant,
+        limits={"private_images": writes},
+        update_mask={"paths": ["private_images"]},
+    )
+    administrator.close()
+
     def create(number: int) -> None:
         call: Callable[..., bytes] = calls[number % len(calls)]
         call(messages[number], metadata=[("ims-tenant", tenant)], timeout=300)
@@ -75,7 +83,9 @@ def _seconds_of_creating(server: Server, tenant: str, *, writes: int, threads: i
         begun = time.monotonic()
         list(pool.map(create, range(len(calls), writes)))
         seconds = time.monotonic() - begun
-    owner = Tenant(server.target, tenant)
+    assert owner.GetQuotas().quotas.private_images.used == writes
+    one_more = request(name="one-more", type="SYSTEM_DISK", disks=[{"format": "RAW"}])
+    assert owner.answer("CreateImage", one_more).reason == "IMAGE_QUOTA_EXCEEDED"
     assert owner.ListImages(include_total_size=True, relation="OWNED").total_size == writes
     assert owner.GetQuotas().quotas.private_images.used == writes
     owner.close()
