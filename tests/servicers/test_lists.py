@@ -708,8 +708,11 @@ class TestOrders:
 def test_a_page_of_large_images_stays_below_what_clients_take(rpc: str, deployment: Deployment, as_: As):
     listing, viewer, _ = some_of(rpc, deployment, 0)
     disks = tuple(a_disk(index=index, sha256="f" * 64) for index in range(64))
-    made = images(deployment, 700, disks=disks, description="x" * 1024)
-    put(deployment, *(an_accepted_share(image_id=image.id) for image in made))
+    made = []
+    for _ in range(14):  # a transaction has only so much time
+        some = images(deployment, 50, disks=disks, description="x" * 1024)
+        put(deployment, *(an_accepted_share(image_id=image.id) for image in some))
+        made += some
     pages = list(listing.pages(as_(viewer), page_size=1000))
 
     assert [each for page in pages for each in listing.ids(page)].count(made[0].id) == 1

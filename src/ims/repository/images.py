@@ -323,16 +323,15 @@ class ImageRepository:
         shape = listing.shape_of(viewer, image_filter, order, page)
         if shape is None:
             return Page(items=(), more=False, total_size=0 if page.count else None)
-        trusting = self._connection.dialect.name == "postgresql"
         given = listing.parameters(viewer, image_filter, page, now)
-        look_up = "" if trusting else self._best_look_up(shape, given)
+        look_up = self._best_look_up(shape, given)
         total = None
         if page.count:
-            counting = listing.counted(shape, trusting=trusting)
+            counting = listing.counted(shape)
             ((total,),) = counting.rows(self._connection, given)
 
         def find(columns: tuple[sa.ColumnElement[Any], ...]) -> Statement:
-            return listing.found(shape, columns, trusting=trusting, look_up=look_up)
+            return listing.found(shape, columns, look_up)
 
         rows = self._ready_rows(find, given)
         if rows is not None:

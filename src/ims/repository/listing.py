@@ -4,9 +4,10 @@ What a tenant is shown is its own images, the public ones, and those it has acce
 walked by itself, in the order asked for, through an index that stands in that order, and no further than
 the page; the walks are put together in one statement, so that all see the catalogue at one moment.
 
-A filter that lets little through would walk far. PostgreSQL knows how frequent things are and chooses
-another index by itself; for SQLite, which does not, the choice is made here: what a filter looks at is
-hidden from its planner unless it is to be looked up in an index.
+A filter that lets little through would walk far; what it looks at is then looked up in another index.
+The choice is made here, by counting, for every database alike: SQLite's planner does not know how
+frequent things are, and PostgreSQL's guesses. What a filter looks at is hidden from them unless it is to
+be looked up.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -33,7 +34,13 @@ _live = images.c.state != sa.literal_column("'DELETED'")
 # As the partial indexes say it, or SQLite would not know them again; a Boolean would be compared to 1.
 _public: sa.ColumnElement[Any] = sa.literal_column("images.public")
 _public_tag: sa.ColumnElement[Any] = sa.literal_column("tags.public")
-_has_shares = sa.exists().where(shares.c.image_id == images.c.id)
+_has_shares = (
+    sa.select(shares.c.image_id)
+    .where(shares.c.image_id == images.c.id)
+    .limit(1)
+    .scalar_subquery()
+    .is_not(None)
+)
 _viewer = sa.bindparam("viewer", type_=images.c.owner.type)
 
 _OF_IMAGES: Final[Mapping[OrderKey, sa.ColumnElement[Any]]] = {
@@ -251,7 +258,9 @@ def _tag(group: str, number: int, *, valued: bool, of: Any = tags) -> sa.ColumnE
 
 
 def _bears(*wanted: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
-    return sa.exists().where(_inner.c.image_id == images.c.id, sa.or_(*wanted))
+    # Not EXISTS, which PostgreSQL may turn into a join that begins with the tags.
+    found = sa.select(_inner.c.image_id).where(_inner.c.image_id == images.c.id, sa.or_(*wanted))
+    return found.limit(1).scalar_subquery().is_not(None)
 
 
 _inner = tags.alias("inner_tags")
@@ -281,13 +290,12 @@ class _Part:
 class _Writer:
     """Writes the walks of one shape as SQL.
 
-    For a planner to be trusted it says everything; another is shown only what it shall look up.
+    A planner is shown only what it shall look up.
     """
 
-    def __init__(self, shape: Shape, *, trusting: bool, look_up: str = "") -> None:
+    def __init__(self, shape: Shape, look_up: str = "") -> None:
         self._shape = shape
         self._look_up = look_up
-        self._unless_looked_up: Sight = _shown if trusting else _hidden
 
     def parts(self) -> list[_Part]:
         return [part for walk in self._shape.walks for part in self._parts(walk)]
@@ -304,7 +312,6 @@ class _Writer:
     # Own images, and public ones
 
     def _untagged(self, walk: Walk, *, own: bool) -> _Part:
-        hide = self._unless_looked_up
         columns = _Columns(name=images.c.live_name) if own else _Columns()
         shared = own and "shared" in walk.conditions
         if shared and self._shape.by_time and not self._look_up and not self._shape.filters:
@@ -312,7 +319,7 @@ class _Writer:
         by_id = own and self._look_up and self._look_up not in _LOOK_UPS
         base = [images.c.owner == _viewer, _live] if own else [_public, self._is_live()]
         if by_id:
-            base = [hide(images.c.owner) == _viewer, _live, images.c.id.in_(self._looked_up_ids())]
+            base = [_hidden(images.c.owner) == _viewer, _live, images.c.id.in_(self._looked_up_ids())]
         key = (_OF_OWN_IMAGES if own else _OF_IMAGES)[self._shape.order.key]
         look_up = self._look_up if own else ""
         if not look_up and "name" in self._shape.filters:
@@ -325,7 +332,7 @@ class _Writer:
                 *self._let_through(columns, shown=self._shown_filters(look_up, own=own)),
                 *self._tags(),
             ),
-            key=self._unless_looked_up(key) if look_up else key,
+            key=_hidden(key) if look_up else key,
             id=images.c.id,
         )
 
@@ -402,12 +409,12 @@ class _Writer:
         for condition in walk.conditions:
             match condition:
                 case "foreign":
-                    yield self._unless_looked_up(owner) != _viewer
+                    yield _hidden(owner) != _viewer
                 case "own":
                     yield owner == _viewer
                 case "owner":
                     shown = self._shape.by_time and walk.kind == "public"
-                    column = owner if shown else self._unless_looked_up(owner)
+                    column = owner if shown else _hidden(owner)
                     yield column == _bound("owner", owner)
                 case "private":
                     yield sa.not_(_public)
@@ -435,13 +442,12 @@ class _Writer:
                 *self._let_through(columns, shown=shown),
                 *self._tags(),
             ),
-            key=self._unless_looked_up(key) if by_name else key,
+            key=_hidden(key) if by_name else key,
             id=shares.c.image_id,
         )
 
     def _deleted(self) -> _Part:
         """Return the walk through own deleted images, until they are to be purged."""
-        hide = self._unless_looked_up
         key = _OF_IMAGES[self._shape.order.key]
         shown = _LOOK_UPS["create_time"] if self._shape.by_time else ()
         return _Part(
@@ -449,17 +455,17 @@ class _Writer:
             where=(
                 images.c.owner == _viewer,
                 images.c.state == sa.literal_column(f"'{ImageState.DELETED}'"),
-                hide(images.c.purge_time) > _bound("now", images.c.purge_time),
+                _hidden(images.c.purge_time) > _bound("now", images.c.purge_time),
                 sa.not_(_public),
                 *self._let_through(_Columns(), shown=shown),
                 *self._tags(),
             ),
-            key=key if self._shape.by_time else hide(key),
+            key=key if self._shape.by_time else _hidden(key),
             id=images.c.id,
         )
 
     def _is_live(self) -> sa.ColumnElement[bool]:
-        return self._unless_looked_up(images.c.state) != sa.literal_column("'DELETED'")
+        return _hidden(images.c.state) != sa.literal_column("'DELETED'")
 
     # Filters
 
@@ -467,7 +473,7 @@ class _Writer:
         self, columns: _Columns, *, shown: tuple[str, ...]
     ) -> Iterator[sa.ColumnElement[bool]]:
         for name in self._shape.filters:
-            yield from _FILTERS[name](columns, _shown if name in shown else self._unless_looked_up)
+            yield from _FILTERS[name](columns, _shown if name in shown else _hidden)
 
     def _tags(self, but: int = 0) -> list[sa.ColumnElement[bool]]:
         """Return what is asked of the tags, but for the first of those that must all be there."""
@@ -507,16 +513,11 @@ def _ids_of(shape: Shape, look_up: str) -> sa.Select[Any]:
 
 
 @lru_cache(maxsize=1024)
-def found(
-    shape: Shape, columns: tuple[sa.ColumnElement[Any], ...], *, trusting: bool, look_up: str = ""
-) -> Statement:
+def found(shape: Shape, columns: tuple[sa.ColumnElement[Any], ...], look_up: str) -> Statement:
     """Return the statement that finds a page; its rows begin with the place, then the columns."""
     direction = sa.desc if shape.order.descending else sa.asc
     limit = _number(shape.size + 1)
-    parts = [
-        _walked(part, shape, direction, limit)
-        for part in _Writer(shape, trusting=trusting, look_up=look_up).parts()
-    ]
+    parts = [_walked(part, shape, direction, limit) for part in _Writer(shape, look_up).parts()]
     if len(parts) > 1:
         together = sa.union_all(*(sa.select(part.c.key, part.c.id) for part in parts)).subquery()
         page = (
@@ -532,8 +533,7 @@ def found(
         .select_from(page.join(images, images.c.id == page.c.id))
         .order_by(direction(page.c.key), direction(page.c.id))
     )
-    # Without a filter there is one good plan; with one it hangs on what is looked for.
-    return Statement(query, planned_anew=bool(shape.filters or shape.tags or shape.tags_any))
+    return Statement(query)
 
 
 def _walked(part: _Part, shape: Shape, direction: Any, limit: Any) -> sa.Subquery:  # noqa: ANN401
@@ -554,14 +554,14 @@ def _number(number: int) -> sa.ColumnElement[int]:
 
 
 @lru_cache(maxsize=256)
-def counted(shape: Shape, *, trusting: bool) -> Statement:
+def counted(shape: Shape) -> Statement:
     """Return the statement that counts all that a listing shows."""
     queries = []
-    for part in _Writer(shape, trusting=trusting).parts():
+    for part in _Writer(shape).parts():
         query = sa.select(part.id.label("id")).select_from(part.source).where(*part.where)
         queries.append(query.distinct() if part.grouped else query)
     everything = sa.union_all(*queries).subquery() if len(queries) > 1 else queries[0].subquery()
-    return Statement(sa.select(sa.func.count()).select_from(everything), planned_anew=True)
+    return Statement(sa.select(sa.func.count()).select_from(everything))
 
 
 def look_ups(shape: Shape) -> tuple[str, ...]:

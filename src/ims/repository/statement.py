@@ -17,10 +17,8 @@ class Statement:
     tuples of what the driver returns: times and words are not made into ours.
     """
 
-    def __init__(self, query: sa.Select[Any], *, planned_anew: bool = False) -> None:
-        """Take a query; `planned_anew` has a server plan it for the parameters of each call."""
+    def __init__(self, query: sa.Select[Any]) -> None:
         self._query = query
-        self._planned_anew = planned_anew
         self._made: dict[str, _Made] = {}
 
     def rows(self, connection: sa.Connection, parameters: Mapping[str, Any]) -> Rows:
@@ -30,12 +28,7 @@ class Statement:
         driver: Any = connection.connection.dbapi_connection
         values = {**constants, **parameters}
         try:
-            if order is not None:
-                found = driver.execute(sql, [values[name] for name in order])
-            elif self._planned_anew:
-                found = driver.execute(sql, values, prepare=False)
-            else:
-                found = driver.execute(sql, values)
+            found = driver.execute(sql, values if order is None else [values[name] for name in order])
             rows: Rows = found.fetchall()
         except dialect.loaded_dbapi.Error as error:
             raise DBAPIError.instance(
