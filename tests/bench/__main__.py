@@ -36,11 +36,15 @@ def main() -> None:
     measured = _measure(commands, quick=given.quick, soak_minutes=given.soak_minutes)
     # A part, and the long load, are measured by themselves; the other figures stay.
     alone = bool(given.only or given.soak_minutes)
-    figures.keep(measured, stays=lambda name: alone or memory.LONG_LOAD in name)
+
+    def stays(name: str) -> bool:
+        return alone or memory.LONG_LOAD in name
+
+    figures.keep(measured, stays=stays)
     if given.quick:
         say("1,000,000 images and the long load were left out: make bench; make bench-soak")
     else:
-        page.keep_details(measured)
+        figures.keep_details(measured, stays=stays)
         plots.draw()
         page.write()
     with_target = [figure for figure in measured if figure.met is not None]

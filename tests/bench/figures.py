@@ -9,7 +9,8 @@ from typing import Any
 FIGURES = Path("build/bench.json")
 """A list of objects with name, value, unit, target and met: one for each figure."""
 DETAILS = Path("build/bench-details.json")
-"""What stands behind the figures: more tables for the page, and the plots' numbers."""
+"""The same without what a quick run measured, each with all that stands behind it: what the page is
+written from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,12 @@ class Figure:
 def keep(figures: Iterable[Figure], *, stays: Callable[[str], bool]) -> None:
     """Write figures into the file of all; of those that were not measured anew some stay."""
     merge(FIGURES, {figure.name: figure.document() for figure in figures}, stays=stays)
+
+
+def keep_details(figures: Iterable[Figure], *, stays: Callable[[str], bool]) -> None:
+    """Write figures like `keep`, with their details, for the page."""
+    documents = {figure.name: {**figure.document(), **figure.details} for figure in figures}
+    merge(DETAILS, documents, stays=stays)
 
 
 def merge(path: Path, documents: dict[str, Any], *, stays: Callable[[str], bool]) -> None:

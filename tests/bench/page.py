@@ -28,18 +28,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def keep_details(measured: Iterable[Figure]) -> None:
-    """Keep what stands behind figures for the next time that the page is written."""
-    details = {figure.name: {"name": figure.name, **figure.details} for figure in measured}
-    figures.merge(figures.DETAILS, details, stays=lambda _: True)
-
-
 def write() -> None:
     """Write the page anew from all figures that are kept, those of earlier runs too."""
-    kept = figures.read(figures.FIGURES)
     details = {each["name"]: each for each in figures.read(figures.DETAILS)}
     parts: dict[str, Callable[[], str]] = {
-        "figures": lambda: _figures(kept, details),
+        "figures": lambda: _figures(list(details.values())),
         "lists": lambda: _lists(details),
         "statements": lambda: _statements(details),
         "seed": _seed,
@@ -53,17 +46,21 @@ def write() -> None:
     PAGE.write_text(text)
 
 
-def _figures(kept: list[dict[str, Any]], details: dict[str, Any]) -> str:
-    rows = []
-    for each in kept:
-        spread = details.get(each["name"], {}).get("spread")
-        seen = f"{number(min(spread))} to {number(max(spread))}" if spread else ""
-        unit = "" if each["unit"] == "ratio" else f" {each['unit']}"
-        verdict = {True: "yes", False: "**no**", None: ""}[each["met"]]
-        command = f"`{details.get(each['name'], {}).get('command', '')}`"
-        reached = f"{number(each['value'])}{unit}"
-        rows.append((each["name"], reached, seen, each["target"], verdict, command))
-    return _table(("what", "reached", "rounds", "target", "met", "command"), rows)
+def _figures(kept: list[dict[str, Any]]) -> str:
+    with_target = [_row(each) for each in kept if each["target"]]
+    others = [_row(each) for each in kept if not each["target"]]
+    targets = _table(("what", "reached", "rounds", "target", "met", "command"), with_target)
+    heads = ("for orientation", "measured", "rounds", "command")
+    return f"{targets}\n\n{_table(heads, [(*row[:3], row[-1]) for row in others])}"
+
+
+def _row(figure: dict[str, Any]) -> tuple[str, ...]:
+    spread = figure.get("spread")
+    seen = f"{number(min(spread))} to {number(max(spread))}" if spread else ""
+    unit = "" if figure["unit"] == "ratio" else f" {figure['unit']}"
+    verdict = {True: "yes", False: "**no**", None: ""}[figure["met"]]
+    command = f"`{figure['command']}`" if "command" in figure else ""
+    return figure["name"], f"{number(figure['value'])}{unit}", seen, figure["target"], verdict, command
 
 
 def _lists(details: dict[str, Any]) -> str:

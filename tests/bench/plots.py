@@ -37,7 +37,8 @@ def _lists(axes: Any, details: list[dict[str, Any]]) -> bool:
         middle = [sorted(column)[len(column) // 2] for column in zip(*p99s, strict=True)]
         axes.plot([int(size) for size in sizes], middle, color=colour, marker="o", label=kind)
     axes.set(xscale="log", yscale="log", xlabel="images in the catalogue", ylabel="p99 of a page, ms")
-    axes.legend(frameon=False)
+    if tables:
+        axes.legend(frameon=False)
     return bool(tables)
 
 
