@@ -26,6 +26,7 @@ def test_what_stays_is_listed_once_and_in_order_and_nothing_else_ever(
     """The viewer owns a third of the images, and others may be public or lent to it."""
     with database.transaction() as tx:
         for image_id in known(tx):
+            tx.images.lock(image_id, RECIPIENT, governing=True)
             tx.images.purge(image_id)
     made = [add(database, number) for number in range(12)]
     always = visible(database, made)
@@ -77,7 +78,7 @@ def apply(database: Database, change: str, made: list[ImageId], number: int) -> 
     if change == "add":
         return [*made, add(database, number)]
     with database.transaction() as tx:
-        view = tx.images.view(made[number], RECIPIENT)
+        view = tx.images.lock(made[number], RECIPIENT, governing=True)
         if view is not None and change in {"revoke", "share", "reject"}:
             change_share(tx, change, view)
         elif view is not None:
