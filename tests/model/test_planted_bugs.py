@@ -14,6 +14,7 @@ from ims.repository import images as images_repository
 from ims.repository import tables
 from ims.repository.requests import Requests
 from ims.repository.sqlite import SqliteBackend
+from ims.repository.statement import Statement
 from ims.repository.tenants import TenantRepository
 from ims.rules import visibility
 from ims.servicers import once
@@ -39,9 +40,9 @@ def found(deployment: Deployment, clock: Clock, *, at_once: bool = False) -> boo
 
 def the_lock_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     """PostgreSQL's lock is that on the image's row, SQLite's that only one writes at a time."""
-    unlocked = images_repository._LOCK.with_only_columns(tables.images.c.id)
+    unlocked = images_repository._LOCK._query.with_only_columns(tables.images.c.id)
     unlocked._for_update_arg = None
-    monkeypatch.setattr(images_repository, "_LOCK", unlocked)
+    monkeypatch.setattr(images_repository, "_LOCK", Statement(unlocked))
     monkeypatch.setattr(SqliteBackend, "queue", lambda *_: nullcontext())
     monkeypatch.setattr(
         SqliteBackend, "begin", lambda _self, connection, _: connection.exec_driver_sql("BEGIN")

@@ -180,7 +180,7 @@ def test_a_call_that_expires_leaves_no_transaction_and_no_lock(database, kind_of
     assert time.monotonic() - begun < PATIENCE_SECONDS + 1
 
     if kind_of_database == POSTGRESQL:
-        for _ in range(100):
+        for _ in range(500):
             with database.reading() as reading:
                 states = reading.images._connection.scalars(sa.text(OTHERS_IN_TRANSACTION)).all()
             if not states:

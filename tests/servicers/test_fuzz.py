@@ -90,7 +90,9 @@ class World:
     """A server with images in every situation, and callers who know of some and guess at others."""
 
     def __init__(self, folder: Path) -> None:
-        self.service = Service(Settings(listen="127.0.0.1:0", data=folder, region=HOME, drain_seconds=0))
+        settings = {"listen": "127.0.0.1:0", "region": HOME, "drain_seconds": 0}
+        # Nobody clears away what is created here.
+        self.service = Service(Settings(data=folder, private_images_per_tenant=10**6, **settings))
         self.service.start()
         add_key(self.service.settings.keys, KeyId("key-1"))
         store_the_bytes_of_every_image(self.service.deployment)

@@ -210,7 +210,10 @@ def _places_in_message(message: Any, path: tuple[int, ...]) -> Iterator[tuple[in
         return
     yield path
     yield from ((*path, 2, number) for number in range(len(message.field)))
-    yield from ((*path, 8, number) for number in range(len(message.oneof_decl)))
+    # What is optional is a oneof to the compiler, and to nobody else.
+    optional = {field.oneof_index for field in message.field if field.proto3_optional}
+    oneofs = (number for number in range(len(message.oneof_decl)) if number not in optional)
+    yield from ((*path, 8, number) for number in oneofs)
     for index, nested in enumerate(message.nested_type):
         yield from _places_in_message(nested, (*path, 3, index))
     for index, enum in enumerate(message.enum_type):

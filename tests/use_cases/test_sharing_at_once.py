@@ -11,6 +11,7 @@ from ims.domain.image import ImageId
 from ims.domain.tenant import TenantId
 from ims.repository import images, tables
 from ims.repository.sqlite import SqliteBackend
+from ims.repository.statement import Statement
 from ims.use_cases.deployment import Deployment
 from ims.use_cases.images import create_image
 from ims.use_cases.sharing import Recipient, accept_share, share_image, unshare_image
@@ -69,7 +70,8 @@ def test_200_callers_at_once_leave_exactly_128_shares_20_times_of_20(deployment:
 def test_without_the_lock_the_limit_does_not_hold(deployment: Deployment, monkeypatch):
     """The test above is worth something: take the guard out, and it fails."""
     # PostgreSQL's guard is the lock on the image's row, SQLite's that only one writes at a time.
-    monkeypatch.setattr(images, "_LOCK", images._LOCK.with_for_update(read=True, of=tables.images))
+    unlocked = images._LOCK._query.with_for_update(read=True, of=tables.images)
+    monkeypatch.setattr(images, "_LOCK", Statement(unlocked))
     monkeypatch.setattr(SqliteBackend, "queue", lambda *_: nullcontext())
     monkeypatch.setattr(
         SqliteBackend, "begin", lambda _self, connection, _seconds: connection.exec_driver_sql("BEGIN")

@@ -22,6 +22,7 @@ from ims.repository.schema import bring_up_to_date, refuse_outdated
 from ims.repository.secrets import Secrets
 from ims.repository.shares import ShareRepository
 from ims.repository.sqlite import SqliteBackend
+from ims.repository.statement import run_sql
 from ims.repository.tenants import TenantRepository
 from ims.repository.watchdog import Watchdog
 
@@ -140,7 +141,7 @@ class Database:
             try:
                 session.transaction = Transaction(link.connection, self._renderer)
                 yield session.transaction
-                link.connection.exec_driver_sql("COMMIT")
+                run_sql(link.connection, "COMMIT")
             except BaseException:
                 self._roll_back(link)
                 raise
@@ -224,7 +225,7 @@ class Database:
 
     def _roll_back(self, link: "_Link") -> None:
         try:
-            link.connection.exec_driver_sql("ROLLBACK")
+            run_sql(link.connection, "ROLLBACK")
         except SQLAlchemyError:
             # It is gone, and its transaction with it; or it goes now.
             self._forget()

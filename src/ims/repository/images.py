@@ -62,7 +62,7 @@ _VIEWS = sa.select(
         _own_share, sa.and_(_own_share.c.image_id == images.c.id, _own_share.c.tenant_id == _viewer)
     )
 )
-_ONE = _VIEWS.where(images.c.id == sa.bindparam("id"))
+_ONE = Statement(_VIEWS.where(images.c.id == sa.bindparam("id")))
 
 # For who only wants to see an image: what its visibility hangs on, and its bytes where they are ready.
 _usable = sa.and_(
@@ -103,7 +103,7 @@ _VIEW: tuple[sa.ColumnElement[Any], ...] = (
 )
 _VIEW_NAMES = (*(column.name for column in _RECORD), "has_shares", *_OWN_SHARE)
 # Who may not see an image has no business with its lock either.
-_LOCK = (
+_LOCK = Statement(
     sa.select(images.c.id)
     .where(
         images.c.id == sa.bindparam("id"),
@@ -135,8 +135,8 @@ class ImageRepository:
 
     def view(self, image_id: ImageId, viewer: TenantId) -> View | None:
         """Return an image, deleted or not, as a tenant sees it; None when there is no such id."""
-        row = self._connection.execute(_ONE, {"id": image_id, "viewer": viewer}).mappings().first()
-        return None if row is None else _to_view(row, viewer)
+        rows = _ONE.rows(self._connection, {"id": image_id, "viewer": viewer})
+        return _to_view(_named(rows[0]), viewer) if rows else None
 
     def ready_view(self, image_id: ImageId, viewer: TenantId) -> ReadyView | View | None:
         """Return an image like `view`, as bytes where they are ready."""
@@ -158,7 +158,7 @@ class ImageRepository:
         # A statement of its own: had the lock to be waited for, the shares that the same statement
         # would read could be older than the image.
         parameters = {"id": image_id, "viewer": viewer, "governing": governing}
-        if self._connection.execute(_LOCK, parameters).first() is None:
+        if not _LOCK.rows(self._connection, parameters):
             return None
         view = self.view(image_id, viewer)
         if view is not None:

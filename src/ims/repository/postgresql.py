@@ -12,6 +12,7 @@ from sqlalchemy import event
 from sqlalchemy.pool import NullPool
 
 from ims.repository.backend import UnusableDatabase
+from ims.repository.statement import run_sql
 
 _IDLE_IN_TRANSACTION_SECONDS: Final = 60
 """After how long the server itself ends the transaction of an instance that has frozen in it."""
@@ -66,15 +67,12 @@ class PostgresqlBackend:
         yield
 
     def begin(self, connection: sa.Connection, seconds: float) -> None:
+        if seconds >= self._patience_seconds:
+            run_sql(connection, "BEGIN")
+            return
         # Two statements on one way to the server; the driver would in time prepare them, which fails.
-        sql = f"BEGIN; SET LOCAL statement_timeout = {_milliseconds(seconds)}"
-        raw: Any = connection.connection.dbapi_connection
-        try:
-            raw.execute(sql, prepare=False)
-        except _raw_error(self._engine) as error:
-            raise sa.exc.DBAPIError.instance(
-                sql, None, error, _raw_error(self._engine), dialect=self._engine.dialect
-            ) from error
+        timeout = f"SET LOCAL statement_timeout = {_milliseconds(seconds)}"
+        run_sql(connection, f"BEGIN; {timeout}", prepare=False)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -91,12 +89,6 @@ class _Connecting(threading.local):
     """What a thread that connects has in mind."""
 
     seconds: float = 0
-
-
-def _raw_error(engine: sa.Engine) -> type[Exception]:
-    """Return the class of the driver's own errors."""
-    assert engine.dialect.dbapi is not None  # an engine has loaded its driver
-    return engine.dialect.dbapi.Error
 
 
 def _milliseconds(seconds: float) -> int:

@@ -12,6 +12,7 @@ from ims.domain.image import ImageId, ImageState
 from ims.domain.page import Page, Position, ShareFilter
 from ims.domain.share import Share, ShareStatus
 from ims.domain.tenant import Region, TenantId
+from ims.repository.statement import Statement
 from ims.repository.tables import images, shares
 from ims.repository.times import from_microseconds, to_microseconds
 
@@ -40,6 +41,23 @@ _ADD = shares.insert().values(
         for copy, column in LISTED.items()
     }
 )
+_ADD_ONE = Statement(
+    _ADD.values({name: sa.bindparam(name, type_=shares.c[name].type) for name in SHARE_COLUMNS})
+)
+
+_of_image = shares.c.image_id == sa.bindparam("image_id")
+_counted = sa.select(sa.func.count().label("total")).where(_of_image).subquery()
+
+
+def _of(theirs: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Return the query for some shares of an image, and in each row how many it has in all."""
+    columns = (shares.c[name] for name in SHARE_COLUMNS)
+    found = _counted.outerjoin(shares, sa.and_(_of_image, theirs))
+    return sa.select(_counted.c.total, *columns).select_from(found)
+
+
+_OF_ONE = Statement(_of(shares.c.tenant_id == sa.bindparam("tenant_id")))
+_OF_SOME = _of(shares.c.tenant_id.in_(sa.bindparam("tenant_ids", expanding=True)))
 
 _ONE = sa.select(shares).where(
     shares.c.image_id == sa.bindparam("image_id"), shares.c.tenant_id == sa.bindparam("tenant_id")
@@ -63,14 +81,16 @@ class ShareRepository:
 
         In one statement: ShareImage holds the image's lock while it asks.
         """
-        counted = (
-            sa.select(sa.func.count().label("total")).where(shares.c.image_id == image_id).subquery()
-        )
-        theirs = sa.and_(shares.c.image_id == image_id, shares.c.tenant_id.in_(tenant_ids))
-        query = sa.select(counted.c.total, shares).select_from(counted.outerjoin(shares, theirs))
-        rows = self._connection.execute(query).mappings().all()
-        found = (to_share(row) for row in rows if row["tenant_id"] is not None)
-        return {share.tenant_id: share for share in found}, rows[0]["total"]
+        rows: Sequence[Sequence[Any]]
+        if len(tenant_ids) == 1:
+            keys = {"image_id": image_id, "tenant_id": tenant_ids[0]}
+            rows = _OF_ONE.rows(self._connection, keys)
+        else:
+            some = {"image_id": image_id, "tenant_ids": tenant_ids}
+            rows = self._connection.execute(_OF_SOME, some).all()
+        named = [dict(zip(SHARE_COLUMNS, row[1:], strict=True)) for row in rows]
+        found = (to_share(row) for row in named if row["tenant_id"] is not None)
+        return {share.tenant_id: share for share in found}, rows[0][0]
 
     def count(self, image_id: ImageId) -> int:
         """Return how many shares an image has, in every status."""
@@ -80,7 +100,9 @@ class ShareRepository:
     def add(self, new_shares: Iterable[Share]) -> None:
         """Add shares to tenants that have none in the image."""
         rows = [{**_to_row(share), "of_image": share.image_id} for share in new_shares]
-        if rows:
+        if len(rows) == 1:
+            _ADD_ONE.run(self._connection, rows[0])
+        elif rows:
             self._connection.execute(_ADD, rows)
 
     def save(self, share: Share) -> None:
@@ -134,7 +156,7 @@ def _to_row(share: Share) -> dict[str, Any]:
         "image_id": share.image_id,
         "tenant_id": share.tenant_id,
         "region": share.region,
-        "status": share.status,
+        "status": str(share.status),
         "vault_id": share.vault_id,
         "create_time": to_microseconds(share.create_time),
         "update_time": to_microseconds(share.update_time),

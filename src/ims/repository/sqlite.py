@@ -13,6 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.pool import NullPool
 
+from ims.repository.statement import run_sql
+
 _LOOK_SECONDS: Final = 0.001
 
 
@@ -42,7 +44,7 @@ class SqliteBackend:
 
     def begin(self, connection: sa.Connection, seconds: float) -> None:  # noqa: ARG002 - it had its turn
         # At once, not at the first write: what was read before it may have changed by then.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        run_sql(connection, "BEGIN IMMEDIATE")
 
     def close(self) -> None:
         if self._turn is not None:
