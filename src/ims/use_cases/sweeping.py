@@ -1,7 +1,6 @@
 """The story of what is done again and again, without a call: every instance may, and one does."""
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Final
 
 from ims.use_cases.deployment import Deployment
@@ -10,8 +9,6 @@ from ims.use_cases.images import purge_images
 from ims.use_cases.requests import forget_requests
 
 SWEEP: Final = "sweep"
-_LEASE: Final = timedelta(minutes=1)
-"""After how long another instance takes over from one that is silent; nothing breaks if both sweep."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +31,9 @@ def sweep(deployment: Deployment, holder: str) -> Swept | None:
     """
     now = deployment.now()
     with deployment.database.transaction() as tx:
-        if not tx.duties.claim(SWEEP, holder, now=now, until=now + _LEASE):
+        # As long as an upload is held for alive: whoever is silent for longer is followed by another,
+        # and nothing breaks should both sweep.
+        if not tx.duties.claim(SWEEP, holder, now=now, until=now + deployment.upload_lease):
             return None
     try:
         return Swept(
