@@ -135,7 +135,7 @@ class Service:
 
     def start(self) -> None:
         """Mend what an earlier process left, then serve."""
-        self._sweep()
+        self._try(self._sweep)
         for chore in self._chores:
             chore.start()
         self._patience.start()
@@ -156,10 +156,14 @@ class Service:
 
     def _again_and_again(self, chore: Callable[[], None], seconds: float) -> None:
         while not self._ending.wait(seconds):
-            try:
-                chore()
-            except Exception:  # noqa: BLE001 - whatever it was, the next round tries again
-                _log.exception("a chore failed; it is tried again", chore=chore.__name__)
+            self._try(chore)
+
+    @staticmethod
+    def _try(chore: Callable[[], None]) -> None:
+        try:
+            chore()
+        except Exception:  # noqa: BLE001 - whatever it was, the next round tries again
+            _log.exception("a chore failed; it is tried again", chore=chore.__name__)
 
     def _sweep(self) -> None:
         swept = sweep(self.deployment, self._id)

@@ -17,6 +17,7 @@ from ims.domain.image import Image
 from ims.domain.rejection import Rejection
 from ims.repository.database import Database, Transaction
 from ims.repository.tables import tenants
+from ims.repository.watchdog import Watchdog
 
 AWAY = "CATALOGUE_UNAVAILABLE"
 PATIENCE_SECONDS = 2.0
@@ -336,3 +337,41 @@ def test_a_counter_never_falls_below_nothing(database):
     row = {"id": OWNER, "private_images": -1, "stored_bytes": 0, "creations": 0}
     with pytest.raises(sa.exc.IntegrityError), database.transaction() as tx:
         tx.images._connection.execute(tenants.insert().values(row))
+
+
+# --- What holds even when something goes wrong with it ----------------------------------------
+
+
+def test_a_cut_that_fails_does_not_end_the_watch():
+    watchdog, cut = Watchdog(), threading.Event()
+
+    def broken() -> None:
+        raise RuntimeError("broken")
+
+    with watchdog.watching(0, broken), watchdog.watching(0.2, cut.set):
+        assert cut.wait(5)
+
+
+def test_what_an_operator_does_takes_its_time(make_catalogue: MakeCatalogue, kind_of_database):
+    database = Database(make_catalogue(), patience_seconds=0.3)
+    database.prepare()
+
+    with database.unhurried(), database.transaction() as tx:
+        if kind_of_database == POSTGRESQL:
+            tx.images._connection.execute(sa.text("SELECT pg_sleep(0.6)"))
+        else:
+            time.sleep(0.6)
+        tx.images.add(an_image())
+
+    database.close()
+
+
+def test_a_call_that_was_cut_off_costs_others_no_connection(database_of_own):
+    with (
+        told_away(),
+        database_of_own.until(time.monotonic() + 0.3),
+        database_of_own.reading() as reading,
+    ):
+        reading.images._connection.execute(sa.text("SELECT pg_sleep(60)"))
+
+    assert database_of_own._generation == 0

@@ -1,5 +1,6 @@
 """What is done without a call: every instance may, one does, and another takes over."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Barrier
@@ -47,11 +48,11 @@ def test_a_sweep_that_fails_leaves_the_duty_to_others(deployment: Deployment, cl
     put_an_image_to_be_purged(deployment)
 
     def broken(_key):
-        raise OSError("broken")
+        raise RuntimeError("broken")
 
     with monkeypatch.context() as patch:
         patch.setattr(deployment.blobs, "delete", broken)
-        with pytest.raises(OSError, match="broken"):
+        with pytest.raises(RuntimeError, match="broken"):
             sweep(deployment, "one")
 
     assert sweep(deployment, "another") is not None
@@ -72,3 +73,18 @@ def test_what_is_swept_by_many_at_once_is_swept_once(deployment: Deployment, clo
 
     assert sum(each.purged_images for each in swept) == 5
     assert sum(each.dead_uploads for each in swept) == 5
+
+
+def test_when_the_catalogue_has_just_come_back_the_living_speak_first(
+    deployment: Deployment, clock: Clock, monkeypatch
+):
+    """An outage may be longer than the lease of an upload, and is no sign of anybody's death."""
+    clock.advance(days=2)
+    put_an_image_to_be_purged(deployment)
+    database, lease = deployment.database, deployment.upload_lease.total_seconds()
+
+    monkeypatch.setattr(database, "_back_since", time.monotonic() - lease + 10)
+    assert sweep(deployment, "one") is None
+
+    monkeypatch.setattr(database, "_back_since", time.monotonic() - lease)
+    assert sweep(deployment, "one") is not None

@@ -1,10 +1,11 @@
 """The two ways to talk to the catalogue, reading and writing, and what both do when it is away."""
 
+import math
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Final, TypeVar
 
 import sqlalchemy as sa
@@ -18,13 +19,13 @@ from ims.repository.pending_blobs import PendingBlobs
 from ims.repository.postgresql import PostgresqlBackend
 from ims.repository.renderer import Renderer
 from ims.repository.requests import Requests
-from ims.repository.schema import bring_up_to_date, refuse_outdated
+from ims.repository.schema import bring_up_to_date, refuse_outdated, revision_of
 from ims.repository.secrets import Secrets
 from ims.repository.shares import ShareRepository
 from ims.repository.sqlite import SqliteBackend
 from ims.repository.statement import run_sql
 from ims.repository.tenants import TenantRepository
-from ims.repository.watchdog import Watchdog
+from ims.repository.watchdog import Watch, Watchdog
 
 Told = TypeVar("Told")
 
@@ -41,6 +42,7 @@ _MOST_MARGIN_SECONDS: Final = 0.2
 """How much of a call's time is left for telling the caller that the catalogue took too long."""
 _GRACE_SECONDS: Final = 0.1
 _PROBE_SECONDS: Final = 1.0
+_A_DAY_SECONDS: Final = 24 * 3600.0
 
 
 class Reading:
@@ -88,6 +90,7 @@ class Database:
         self._patience_seconds = patience_seconds
         self._session = _Session()
         self._away = False
+        self._back_since = -math.inf
         self._generation = 0
         """Rises when connections that were opened before are not to be trusted any more."""
 
@@ -104,8 +107,18 @@ class Database:
 
     def migrate(self) -> tuple[str, ...]:
         """Bring the catalogue's tables up to date; return the revisions that were applied."""
-        with self.transaction():
+        with self.unhurried(), self.transaction():
             return bring_up_to_date(self._link().connection)
+
+    @contextmanager
+    def unhurried(self) -> Iterator[None]:
+        """Let the catalogue take its time in the block: it is an operator's work, and nobody's call."""
+        session = self._session
+        before, session.patience_seconds = session.patience_seconds, _A_DAY_SECONDS
+        try:
+            yield
+        finally:
+            session.patience_seconds = before
 
     @contextmanager
     def until(self, moment: float | None) -> Iterator[None]:
@@ -167,14 +180,21 @@ class Database:
                 self.until(time.monotonic() + _PROBE_SECONDS),
                 self._connected(probing=True) as link,
             ):
-                link.connection.exec_driver_sql("SELECT 1")
+                # A row, and not just an answer: SQLite would not even open its file for that.
+                revision_of(link.connection)
         except Rejection:
             self._away = True
         else:
             if self._away:
                 self._generation += 1
+                self._back_since = time.monotonic()
             self._away = False
         return not self._away
+
+    @property
+    def steady_seconds(self) -> float:
+        """For how long the catalogue has been there as far as is known, since it was last away."""
+        return 0 if self._away else time.monotonic() - self._back_since
 
     def close(self) -> None:
         """Let go of this thread's connection; those of other threads go with their threads."""
@@ -187,25 +207,27 @@ class Database:
 
     @contextmanager
     def _turn_to_write(self) -> Iterator[None]:
-        try:
-            with self._backend.queue(self._seconds()):
-                yield
-        except OSError as error:  # TimeoutError is one
-            raise _unavailable() from error
+        with ExitStack() as turn:
+            try:
+                turn.enter_context(self._backend.queue(self._seconds()))
+            except OSError as error:  # TimeoutError is one
+                raise _unavailable() from error
+            yield
 
     @contextmanager
     def _connected(self, *, probing: bool = False) -> Iterator["_Link"]:
         """Give this thread's connection to the block, and take it from it when it waits too long."""
         if self._away and not probing:
             raise _unavailable()
+        watch: Watch | None = None
         try:
             # A little later than the database's own timeout, which leaves a connection that can be used.
             seconds = self._seconds() + _GRACE_SECONDS
             link = self._link()
-            with _WATCHDOG.watching(seconds, lambda: self._backend.cut(link.connection)):
+            with _WATCHDOG.watching(seconds, lambda: self._backend.cut(link.connection)) as watch:
                 yield link
         except DBAPIError as error:
-            if error.connection_invalidated:
+            if error.connection_invalidated and not (watch and watch.has_cut):
                 # What has cut one connection has cut those of others too: no old one is used again.
                 self._generation += 1
             if error.connection_invalidated or _is_unavailable(error):
@@ -235,10 +257,11 @@ class Database:
 
     def _seconds(self) -> float:
         """Return how long the catalogue may take. Raises Rejection when there is no time left."""
+        patience = self._session.patience_seconds or self._patience_seconds
         if self._session.until is None:
-            return self._patience_seconds
+            return patience
         left = self._session.until - time.monotonic()
-        seconds = min(self._patience_seconds, left - min(_MOST_MARGIN_SECONDS, _MARGIN * left))
+        seconds = min(patience, left - min(_MOST_MARGIN_SECONDS, _MARGIN * left))
         if seconds <= 0:
             raise _unavailable()
         return seconds
@@ -250,6 +273,8 @@ class _Session(threading.local):
     link: "_Link | None" = None
     transaction: Transaction | None = None
     until: float | None = None
+    patience_seconds: float | None = None
+    """How long it waits where that is not what all do."""
 
 
 class _Link:

@@ -67,7 +67,7 @@ class PostgresqlBackend:
         yield
 
     def begin(self, connection: sa.Connection, seconds: float) -> None:
-        if seconds >= self._patience_seconds:
+        if seconds == self._patience_seconds:
             run_sql(connection, "BEGIN")
             return
         # Two statements on one way to the server; the driver would in time prepare them, which fails.

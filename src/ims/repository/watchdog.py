@@ -1,11 +1,14 @@
 """Cuts off whoever waits for a database that does not answer."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _LOOK_SECONDS = 0.05
+
+_log = logging.getLogger(__name__)
 
 
 class Watchdog:
@@ -15,19 +18,19 @@ class Watchdog:
     """
 
     def __init__(self) -> None:
-        self._watches: set[_Watch] = set()
+        self._watches: set[Watch] = set()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def watching(self, seconds: float, cut: Callable[[], None]) -> Iterator[None]:
+    def watching(self, seconds: float, cut: Callable[[], None]) -> Iterator["Watch"]:
         """Call `cut` from another thread if the block still runs after so many seconds."""
         if self._thread is None:
             self._start()
-        watch = _Watch(time.monotonic() + seconds, cut)
+        watch = Watch(time.monotonic() + seconds, cut)
         self._watches.add(watch)
         try:
-            yield
+            yield watch
         finally:
             watch.end()
             self._watches.discard(watch)
@@ -45,10 +48,22 @@ class Watchdog:
             now = time.monotonic()
             for watch in self._watches.copy():
                 if watch.until < now:
-                    watch.cut_off()
+                    self._cut_off(watch)
+
+    @staticmethod
+    def _cut_off(watch: "Watch") -> None:
+        try:
+            watch.cut_off()
+        except Exception:  # noqa: BLE001 - whatever it was, the others are still to be watched
+            _log.exception("A connection that waits for too long cannot be cut.")
 
 
-class _Watch:
+class Watch:
+    """One block that is watched."""
+
+    has_cut = False
+    """Whether it took so long that it was cut off."""
+
     def __init__(self, until: float, cut: Callable[[], None]) -> None:
         self.until = until
         self._cut = cut
@@ -63,5 +78,5 @@ class _Watch:
     def cut_off(self) -> None:
         with self._lock:
             if not self._ended:
-                self._ended = True
+                self._ended = self.has_cut = True
                 self._cut()

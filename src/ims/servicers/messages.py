@@ -75,10 +75,11 @@ def image_bytes(view: ReadyView | View) -> bytes:
 
 def render(image: Image) -> bytes:
     """Return an image as every viewer gets it, serialised; class and relation are still to be added."""
-    return _message(image).SerializeToString()
+    # In one order, or the tags would stand in another in every process.
+    return _message(image).SerializeToString(deterministic=True)
 
 
-RENDERER: Final = Renderer(format=1, render=render)
+RENDERER: Final = Renderer(format=2, render=render)
 
 
 def _standing_message(image_class: ImageClass, relation: Relation | None) -> image_pb2.Image:

@@ -72,15 +72,23 @@ def tenants_use_what_their_images_take(deployment: Deployment, _settled: timedel
             )
 
 
-@in_one_transaction
 def _recount(
+    deployment: Deployment, tenant_id: TenantId, *, mend: bool = False
+) -> tuple[Usage, Usage] | None:
+    """Return what the counters say and what there is, where they differ; nobody changes it meanwhile."""
+    # However many images there are.
+    with deployment.database.unhurried():
+        return _recount_locked(deployment, tenant_id, mend=mend)
+
+
+@in_one_transaction
+def _recount_locked(
     deployment: Deployment,  # noqa: ARG001 - what every story begins with
     tx: Transaction,
     tenant_id: TenantId,
     *,
-    mend: bool = False,
+    mend: bool,
 ) -> tuple[Usage, Usage] | None:
-    """Return what the counters say and what there is, where they differ; nobody changes it meanwhile."""
     used = tx.tenants.lock(tenant_id).used
     taken = NOTHING
     for image in _images_of(tx, tenant_id):

@@ -204,7 +204,9 @@ def _give_up_now_or_later(deployment: Deployment, image_id: ImageId, blob_key: B
     That is so when only the answer to the last commit was lost.
     """
     try:
-        give_up_upload(deployment, image_id, blob_key)
+        # Also when the call's time is over, which may be why the upload has failed.
+        with deployment.database.until(None):
+            give_up_upload(deployment, image_id, blob_key)
     except Exception:  # noqa: BLE001 - whatever it was, the sweep tries again
         # What went wrong with the upload is what its caller should hear of.
         _log.exception("An upload cannot be given up just now; a sweep does it.")
@@ -407,6 +409,11 @@ def _give_up_dead(deployment: Deployment, tx: Transaction, image_id: ImageId, bl
 
 def remove_doomed(deployment: Deployment, blob_key: BlobKey) -> None:
     """Remove a blob that no disk names, nor can any more."""
-    deployment.blobs.delete(blob_key)
+    try:
+        deployment.blobs.delete(blob_key)
+    except OSError:
+        # It stays on record, and nothing else has to wait for it.
+        _log.exception("A blob cannot be removed just now; a sweep does it.")
+        return
     with deployment.database.transaction() as tx:
         tx.pending_blobs.remove(blob_key)

@@ -250,7 +250,8 @@ def accept_share(
     problems: Problems = (),
 ) -> Share:
     """Accept a share, pending or once rejected."""
-    # Asked before the image is locked: nobody else waits for it while this waits for another service.
+    # Asked before the image is locked. (A call with a request id is in its transaction by then: vaults
+    # that were asked of another service would have to be asked for before that.)
     vault = _find_vault(deployment, caller, vault_id)
     return _accept(deployment, caller, image_id, vault_id, vault, problems)
 

@@ -27,8 +27,11 @@ class Swept:
 def sweep(deployment: Deployment, holder: str) -> Swept | None:
     """Give up dead uploads, purge deleted images and forget old calls.
 
-    None while another instance is at it.
+    None while another instance is at it, and when the catalogue has just come back: those who receive
+    uploads have first to say that they are alive.
     """
+    if deployment.database.steady_seconds < deployment.upload_lease.total_seconds():
+        return None
     now = deployment.now()
     with deployment.database.transaction() as tx:
         # As long as an upload is held for alive: whoever is silent for longer is followed by another,
