@@ -42,6 +42,7 @@ _MOST_MARGIN_SECONDS: Final = 0.2
 """How much of a call's time is left for telling the caller that the catalogue took too long."""
 _GRACE_SECONDS: Final = 0.1
 _PROBE_SECONDS: Final = 1.0
+_UNANSWERED_WHEN_AWAY: Final = 2
 _A_DAY_SECONDS: Final = 24 * 3600.0
 
 
@@ -90,6 +91,7 @@ class Database:
         self._patience_seconds = patience_seconds
         self._session = _Session()
         self._away = False
+        self._unanswered = 0
         self._back_since = -math.inf
         self._generation = 0
         """Rises when connections that were opened before are not to be trusted any more."""
@@ -174,7 +176,10 @@ class Database:
         return self._run_once(story)
 
     def is_reachable(self) -> bool:
-        """Ask whether the database answers; until it does again, everybody else is declined at once."""
+        """Ask whether the database answers; when it has not twice, everybody is declined until it does.
+
+        Not at the first time: on a busy machine an answer may be late, and calls may wait for longer.
+        """
         try:
             with (
                 self.until(time.monotonic() + _PROBE_SECONDS),
@@ -183,8 +188,10 @@ class Database:
                 # A row, and not just an answer: SQLite would not even open its file for that.
                 revision_of(link.connection)
         except Rejection:
-            self._away = True
+            self._unanswered += 1
+            self._away = self._unanswered >= _UNANSWERED_WHEN_AWAY
         else:
+            self._unanswered = 0
             if self._away:
                 self._generation += 1
                 self._back_since = time.monotonic()
