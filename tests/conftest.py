@@ -71,10 +71,12 @@ _ONE_DATABASE_WILL_DO = {"cli", "client", "test_reflection", "test_fuzz", "test_
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run every test that needs a catalogue on each database."""
+    """Run every test that needs a catalogue on each database, or on those that its marker names."""
     if "kind_of_database" in metafunc.fixturenames:
         place = {*metafunc.definition.path.parts, metafunc.definition.path.stem}
-        kinds = [SQLITE] if place & _ONE_DATABASE_WILL_DO else [SQLITE, POSTGRESQL]
+        named = metafunc.definition.get_closest_marker("databases")
+        kinds = list(named.args) if named else [SQLITE, POSTGRESQL]
+        kinds = [SQLITE] if place & _ONE_DATABASE_WILL_DO else kinds
         metafunc.parametrize("kind_of_database", kinds, scope="session")
 
 

@@ -92,9 +92,8 @@ def test_what_another_has_not_committed_is_not_seen(database):
 # --- Tried again where the database asks for it -----------------------------------------------
 
 
-def test_two_transactions_that_lock_each_other_out_both_succeed_in_the_end(kind_of_database, database):
-    if kind_of_database != POSTGRESQL:
-        return  # in SQLite one writes after the other
+@pytest.mark.databases(POSTGRESQL)  # in SQLite one writes after the other
+def test_two_transactions_that_lock_each_other_out_both_succeed_in_the_end(database):
     one, other = an_image(), an_image()
     put(database, one, other)
     both_hold_one = threading.Barrier(2)
@@ -122,10 +121,9 @@ def test_two_transactions_that_lock_each_other_out_both_succeed_in_the_end(kind_
     assert len(told) == 3, "one was told twice: PostgreSQL ended it for the other's sake"
 
 
+@pytest.mark.databases(POSTGRESQL)  # SQLite never asks for it
 @pytest.mark.parametrize("times", [2, 3])
-def test_a_story_is_told_three_times_at_the_most(database, times: int, kind_of_database):
-    if kind_of_database != POSTGRESQL:
-        return  # SQLite never asks for it
+def test_a_story_is_told_three_times_at_the_most(database, times: int):
     attempts = []
 
     def story(tx: Transaction) -> str:

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from ims.repository.backend import UnusableDatabase
-from ims.repository.statement import run_sql
+from ims.repository.statement import KEPT_CURSOR, run_sql
 
 _IDLE_IN_TRANSACTION_SECONDS: Final = 60
 """After how long the server itself ends the transaction of an instance that has frozen in it."""
@@ -47,7 +47,7 @@ class PostgresqlBackend:
         # In whole seconds, of which the driver takes two at the least.
         details["connect_timeout"] = max(2, int(self._connecting.seconds))
 
-    def _prepare(self, connection: Any, _record: object) -> None:  # noqa: ANN401 - psycopg may be missing
+    def _prepare(self, connection: Any, record: ConnectionPoolEntry) -> None:  # noqa: ANN401 - psycopg's
         # For what is read outside a transaction; a transaction sets its own.
         connection.autocommit = True
         milliseconds = _milliseconds(self._patience_seconds)
@@ -61,6 +61,7 @@ class PostgresqlBackend:
             " SET max_parallel_workers_per_gather = 0",
             prepare=False,
         )
+        record.info[KEPT_CURSOR] = connection.cursor()
 
     @contextmanager
     def queue(self, seconds: float) -> Iterator[None]:  # noqa: ARG002 - rows are locked, not the catalogue

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 Rows = list[tuple[Any, ...]]
+
+KEPT_CURSOR: Final = "kept cursor"
+"""What a connection's record calls its one cursor, where making one costs as much as a small query."""
 
 
 class Statement:
@@ -62,15 +65,17 @@ def run_sql(connection: sa.Connection, sql: str, **options: Any) -> None:  # noq
 
 
 class _told_by_the_toolkit:  # noqa: N801 - reads as a clause of the with statement
-    """Gives the driver's connection to the block, and makes its errors the toolkit's."""
+    """Gives the driver to the block, for one statement, and makes its errors the toolkit's."""
 
     def __init__(self, connection: sa.Connection, statement: "Statement | str") -> None:
         self._dialect = connection.dialect
-        self._driver: Any = connection.connection.dbapi_connection
+        record = connection.connection
+        self._driver: Any = record.dbapi_connection
+        self._executes: Any = record.info.get(KEPT_CURSOR, self._driver)
         self._statement = statement
 
     def __enter__(self) -> Any:  # noqa: ANN401 - drivers have no type in common
-        return self._driver
+        return self._executes
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         dialect, statement = self._dialect, self._statement

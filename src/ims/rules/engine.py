@@ -1,9 +1,10 @@
 """What a rule is, and the loop that enforces rules."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ims.domain.rejection import Category, Reason, Rejection, Violation
 
@@ -24,7 +25,7 @@ def breach(message: str, *, subject: str = "", **metadata: str | int) -> Breach:
     return Breach(message, subject, metadata)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rule(Generic[Facts]):
     """One sentence of the law, made executable.
 
@@ -45,9 +46,11 @@ class Rule(Generic[Facts]):
     def sentence(self) -> str:
         return (self.check.__doc__ or "").strip().splitlines()[0]
 
-    def violations(self, facts: Facts) -> Iterator[Violation]:
-        for found in self.check(facts):
-            yield Violation(self.reason, found.message, found.metadata, found.subject)
+    def violations(self, facts: Facts) -> list[Violation]:
+        return [
+            Violation(self.reason, found.message, found.metadata, found.subject)
+            for found in self.check(facts)
+        ]
 
 
 def rule(
@@ -63,19 +66,21 @@ def rule(
 
 def judge(rules: Iterable[Rule[Facts]], facts: Facts) -> tuple[Violation, ...]:
     """Return every violation of every rule, in the order of judgement."""
-    in_order = sorted(rules, key=_step)
+    in_order = (each for step in _steps(tuple(rules)) for each in step)
     return tuple(violation for each in in_order for violation in each.violations(facts))
 
 
 def enforce(rules: Iterable[Rule[Facts]], facts: Facts) -> None:
     """Raise a Rejection with all rules broken in the first step in which any is (law 2)."""
-    for _, step in groupby(sorted(rules, key=_step), key=_step):
-        in_step = tuple(step)
-        violations = tuple(found for each in in_step for found in each.violations(facts))
+    for step in _steps(tuple(rules)):
+        violations = [found for each in step for found in each.violations(facts)]
         if violations:
-            first = next(each for each in in_step if each.reason is violations[0].reason)
+            first = next(each for each in step if each.reason is violations[0].reason)
             raise Rejection(first.category, violations)
 
 
-def _step(a_rule: Rule[Facts]) -> int:
-    return a_rule.category.step
+@lru_cache(maxsize=256)
+def _steps(rules: tuple[Rule[Any], ...]) -> tuple[tuple[Rule[Any], ...], ...]:
+    """Return rules in the order of judgement, step by step; there are as many as actions."""
+    in_order = sorted(rules, key=lambda each: each.category.step)
+    return tuple(tuple(step) for _, step in groupby(in_order, key=lambda each: each.category.step))
