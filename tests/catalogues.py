@@ -91,7 +91,7 @@ def _image(number: int) -> Image:
         tags=tuple(_tags(number)),
         disks=(a_disk(size_bytes=number * 104_729 % 1_000_003),),
         create_time=A_MOMENT + timedelta(seconds=number * 31 % 1_000_003),
-        update_time=A_MOMENT + timedelta(seconds=number * 37 % 1_000_003),
+        update_time=A_MOMENT + timedelta(seconds=number * 31 % 1_000_003 + number * 37 % 100_003),
     )
 
 

@@ -113,6 +113,17 @@ class TestRecords:
         assert saved == replace(EVERYTHING, id=image.id, version=2, update_time=later)
         assert seen_by(database, OWNER, image.id).image == saved
 
+    def test_an_image_is_never_changed_before_it_was_made(self, database):
+        """A page of what changed before a moment begins there in the order of creation."""
+        image = an_image(create_time=A_MOMENT)
+        put(database, image)
+
+        with database.transaction() as tx:
+            view = tx.images.lock(image.id, OWNER)
+            saved = tx.images.save(view.image, now=A_MOMENT - timedelta(seconds=1))
+
+        assert saved.update_time == A_MOMENT
+
     def test_an_unknown_id_is_nothing(self, database):
         with database.reading() as reading:
             assert reading.images.view(ImageId("no-such"), OWNER) is None

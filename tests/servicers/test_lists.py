@@ -620,7 +620,10 @@ class TestRanges:
         time = f"{what.removesuffix('d')}_time"
         made = [
             an_image(
-                **{time: datetime.fromtimestamp(1000, UTC) + timedelta(microseconds=number)},
+                **{
+                    "create_time": datetime.fromtimestamp(0, UTC),
+                    time: datetime.fromtimestamp(1000, UTC) + timedelta(microseconds=number),
+                },
                 public=viewer == STRANGER,
             )
             for number in range(4)

@@ -190,10 +190,12 @@ class ImageRepository:
     def save(self, image: Image, *, now: datetime) -> Image:
         """Store a changed image; return it with its new version and time of update.
 
+        That time is never before the image was made: lists rely on it.
         What its owner uses changes with it. Only for an image whose lock this transaction has taken.
         """
         before = self._locked[image.id]
-        saved = replace(image, version=image.version + 1, update_time=now)
+        # Another instance's clock may be behind that of the one which made the image.
+        saved = replace(image, version=image.version + 1, update_time=max(now, image.create_time))
         self._write(saved)
         self._tenants.change(saved.owner, usage_of(saved) - usage_of(before))
         self._locked[saved.id] = saved
@@ -324,14 +326,14 @@ class ImageRepository:
         if shape is None:
             return Page(items=(), more=False, total_size=0 if page.count else None)
         given = listing.parameters(viewer, image_filter, page, now)
-        look_up = self._best_look_up(shape, given)
+        chosen = tuple(self._best_look_up(shape, walk, given) for walk in shape.walks)
         total = None
         if page.count:
             counting = listing.counted(shape)
             ((total,),) = counting.rows(self._connection, given)
 
         def find(columns: tuple[sa.ColumnElement[Any], ...]) -> Statement:
-            return listing.found(shape, columns, look_up)
+            return listing.found(shape, columns, chosen)
 
         rows = self._ready_rows(find, given)
         if rows is not None:
@@ -354,11 +356,11 @@ class ImageRepository:
         rows = find(_READY).rows(self._connection, given)
         return None if any(row[-1] is None for row in rows) else rows
 
-    def _best_look_up(self, shape: listing.Shape, given: dict[str, Any]) -> str:
-        """Return what finds the fewest own images, if it finds few; else nothing."""
-        best, fewest = "", listing.FEW + 1
-        for look_up in listing.look_ups(shape):
-            ((count,),) = listing.matches(shape, look_up).rows(self._connection, given)
+    def _best_look_up(self, shape: listing.Shape, walk: listing.Walk, given: dict[str, Any]) -> str:
+        """Return what finds the fewest images of a walk, if it finds few; else nothing."""
+        best, fewest = "", listing.FEW[walk.kind] + 1
+        for look_up in listing.look_ups(shape, walk):
+            ((count,),) = listing.matches(shape, walk, look_up).rows(self._connection, given)
             if count < fewest:
                 best, fewest = look_up, count
         return best

@@ -4,10 +4,10 @@ What a tenant is shown is its own images, the public ones, and those it has acce
 walked by itself, in the order asked for, through an index that stands in that order, and no further than
 the page; the walks are put together in one statement, so that all see the catalogue at one moment.
 
-A filter that lets little through would walk far; what it looks at is then looked up in another index.
-The choice is made here, by counting, for every database alike: SQLite's planner does not know how
-frequent things are, and PostgreSQL's guesses. What a filter looks at is hidden from them unless it is to
-be looked up.
+A filter that lets little through would walk far; what it looks at is then looked up in another index,
+for each walk in one of its own. The choice is made here, by counting, for every database alike: SQLite's
+planner does not know how frequent things are, and PostgreSQL's guesses. What a filter looks at is hidden
+from them unless it is to be looked up.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,14 +26,19 @@ from ims.repository.statement import Statement
 from ims.repository.tables import images, shares, tags
 from ims.repository.times import to_microseconds
 
-FEW: Final = 3000
-"""So many images are put in order faster than many more are walked for them."""
+FEW: Final[Mapping[str, int]] = {"own": 3000, "public": 500, "accepted": 500, "deleted": 0}
+"""So many images, of each kind of walk, are put in order faster than many more are walked for them.
+
+Fewer of those that others own: what all have accepted is looked up for one who has.
+"""
 _BEHIND_ALL_NAMES: Final = "\U0010ffff"
 
 _live = images.c.state != sa.literal_column("'DELETED'")
 # As the partial indexes say it, or SQLite would not know them again; a Boolean would be compared to 1.
 _public: sa.ColumnElement[Any] = sa.literal_column("images.public")
 _public_tag: sa.ColumnElement[Any] = sa.literal_column("tags.public")
+# The same where no index is to be used for it.
+_is_public: sa.ColumnElement[Any] = sa.func.coalesce(images.c.public, sa.false())
 _has_shares = (
     sa.select(shares.c.image_id)
     .where(shares.c.image_id == images.c.id)
@@ -42,6 +47,14 @@ _has_shares = (
     .is_not(None)
 )
 _viewer = sa.bindparam("viewer", type_=images.c.owner.type)
+_accepted_status = shares.c.status == sa.literal_column(f"'{ShareStatus.ACCEPTED}'")
+_has_accepted = (
+    sa.select(shares.c.image_id)
+    .where(shares.c.image_id == images.c.id, shares.c.tenant_id == _viewer, _accepted_status)
+    .limit(1)
+    .scalar_subquery()
+    .is_not(None)
+)
 
 _OF_IMAGES: Final[Mapping[OrderKey, sa.ColumnElement[Any]]] = {
     OrderKey.CREATE_TIME: images.c.create_time,
@@ -195,6 +208,9 @@ class _Columns(NamedTuple):
     create_time: sa.ColumnElement[Any] = images.c.create_time
 
 
+_OF_SHARE: Final = _Columns(shares.c.image_name, shares.c.image_size_bytes, shares.c.image_create_time)
+
+
 def _bound(name: str, column: sa.ColumnElement[Any]) -> sa.BindParameter[Any]:
     return sa.bindparam(name, type_=column.type)
 
@@ -240,7 +256,9 @@ _LOOK_UPS: Final[Mapping[str, tuple[str, ...]]] = {
     "create_time": ("created_from", "created_before"),
     "update_time": ("updated_from", "updated_before"),
 }
-"""What an own image can be looked up by in an index of columns, and the filters that say it."""
+"""What an image can be looked up by in an index of columns, and the filters that say it."""
+_OF_ALL_IMAGES: Final = ("state", "type", "os_type")
+"""What an accepted image is looked up by among all images, and not among the shares with the viewer."""
 _IN_ORDER_OF: Final = {
     OrderKey.CREATE_TIME: "create_time",
     OrderKey.NAME: "name_prefix",
@@ -288,7 +306,7 @@ class _Part:
 
 
 class _Writer:
-    """Writes the walks of one shape as SQL.
+    """Writes a walk of a shape as SQL.
 
     A planner is shown only what it shall look up.
     """
@@ -297,17 +315,21 @@ class _Writer:
         self._shape = shape
         self._look_up = look_up
 
-    def parts(self) -> list[_Part]:
-        return [part for walk in self._shape.walks for part in self._parts(walk)]
-
-    def _parts(self, walk: Walk) -> Iterator[_Part]:
+    def parts(self, walk: Walk) -> Iterator[_Part]:
         match walk.kind:
+            case "accepted" if self._by_id or self._look_up in _OF_ALL_IMAGES:
+                yield self._looked_up_accepted(walk)
             case "accepted":
                 yield self._accepted(walk)
             case "deleted":
                 yield self._deleted()
             case kind:
                 yield from self._tagged(walk) or [self._untagged(walk, own=kind == "own")]
+
+    @property
+    def _by_id(self) -> bool:
+        """Whether images are looked up by the ids that another table has for them."""
+        return bool(self._look_up) and self._look_up not in _LOOK_UPS
 
     # Own images, and public ones
 
@@ -316,31 +338,29 @@ class _Writer:
         shared = own and "shared" in walk.conditions
         if shared and self._shape.by_time and not self._look_up and not self._shape.filters:
             return self._shared(walk)
-        by_id = own and self._look_up and self._look_up not in _LOOK_UPS
         base = [images.c.owner == _viewer, _live] if own else [_public, self._is_live()]
-        if by_id:
-            base = [_hidden(images.c.owner) == _viewer, _live, images.c.id.in_(self._looked_up_ids())]
+        if self._by_id:
+            mine = _hidden(images.c.owner) == _viewer if own else _is_public
+            base = [mine, self._is_live(), images.c.id.in_(self._looked_up_ids(walk))]
         key = (_OF_OWN_IMAGES if own else _OF_IMAGES)[self._shape.order.key]
-        look_up = self._look_up if own else ""
-        if not look_up and "name" in self._shape.filters:
-            look_up = "name"
+        look_up = self._look_up or ("name" if "name" in self._shape.filters else "")
         return _Part(
             source=images,
             where=(
                 *base,
                 *self._standing(walk),
-                *self._let_through(columns, shown=self._shown_filters(look_up, own=own)),
+                *self._let_through(columns, shown=self._shown_filters(look_up)),
                 *self._tags(),
             ),
             key=_hidden(key) if look_up else key,
             id=images.c.id,
         )
 
-    def _shown_filters(self, look_up: str, *, own: bool) -> tuple[str, ...]:
+    def _shown_filters(self, look_up: str) -> tuple[str, ...]:
         if look_up:
             return _LOOK_UPS.get(look_up, ())
         in_order = _LOOK_UPS[_IN_ORDER_OF[self._shape.order.key]]
-        if own and self._shape.by_time:
+        if self._shape.by_time:
             walked = [name for name in _IN_ORDER_OF_TIME if name in self._shape.filters]
             return (*in_order, *walked[:1])
         return in_order
@@ -413,7 +433,7 @@ class _Writer:
                 case "own":
                     yield owner == _viewer
                 case "owner":
-                    shown = self._shape.by_time and walk.kind == "public"
+                    shown = self._shape.by_time and walk.kind == "public" and not self._look_up
                     column = owner if shown else _hidden(owner)
                     yield column == _bound("owner", owner)
                 case "private":
@@ -427,23 +447,40 @@ class _Writer:
 
     def _accepted(self, walk: Walk) -> _Part:
         key = _OF_SHARES[self._shape.order.key]
-        by_name = "name" in self._shape.filters
-        shown = _LOOK_UPS["name" if by_name else _IN_ORDER_OF[self._shape.order.key]]
-        columns = _Columns(shares.c.image_name, shares.c.image_size_bytes, shares.c.image_create_time)
+        look_up = self._look_up or ("name" if "name" in self._shape.filters else "")
+        shown = _LOOK_UPS[look_up or _IN_ORDER_OF[self._shape.order.key]]
         return _Part(
             source=shares.join(images, images.c.id == shares.c.image_id),
             where=(
                 shares.c.tenant_id == _viewer,
-                shares.c.status == sa.literal_column(f"'{ShareStatus.ACCEPTED}'"),
+                _accepted_status,
                 key.is_not(None),
                 self._is_live(),
                 sa.not_(_public),
                 *self._standing(Walk(walk.kind, ("foreign", *walk.conditions))),
-                *self._let_through(columns, shown=shown),
+                *self._let_through(_OF_SHARE, shown=shown),
                 *self._tags(),
             ),
-            key=_hidden(key) if by_name else key,
+            key=_hidden(key) if look_up else key,
             id=shares.c.image_id,
+        )
+
+    def _looked_up_accepted(self, walk: Walk) -> _Part:
+        """Return the accepted ones among the images that are looked up, whoever has to do with them."""
+        found = [images.c.id.in_(self._looked_up_ids(walk))] if self._by_id else []
+        return _Part(
+            source=images,
+            where=(
+                *found,
+                _has_accepted,
+                self._is_live(),
+                sa.not_(_is_public),
+                *self._standing(Walk(walk.kind, ("foreign", *walk.conditions))),
+                *self._let_through(_Columns(), shown=_LOOK_UPS.get(self._look_up, ())),
+                *self._tags(),
+            ),
+            key=_hidden(_OF_IMAGES[self._shape.order.key]),
+            id=images.c.id,
         )
 
     def _deleted(self) -> _Part:
@@ -474,6 +511,9 @@ class _Writer:
     ) -> Iterator[sa.ColumnElement[bool]]:
         for name in self._shape.filters:
             yield from _FILTERS[name](columns, _shown if name in shown else _hidden)
+        if "updated_before" in self._shape.filters and "created_before" in shown:
+            # What is walked in order of creation begins there: nothing changes before it is made.
+            yield columns.create_time < _bound("updated_before", columns.create_time)
 
     def _tags(self, but: int = 0) -> list[sa.ColumnElement[bool]]:
         """Return what is asked of the tags, but for the first of those that must all be there."""
@@ -491,11 +531,18 @@ class _Writer:
             for number, valued in enumerate(self._shape.tags_none)
         ]
 
-    def _looked_up_ids(self) -> sa.Select[Any]:
-        return _ids_of(self._shape, self._look_up)
+    def _looked_up_ids(self, walk: Walk) -> sa.Select[Any]:
+        return _ids_of(self._shape, walk, self._look_up)
 
 
-def _ids_of(shape: Shape, look_up: str) -> sa.Select[Any]:
+_TAGS_OF: Final[Mapping[str, tuple[sa.ColumnElement[bool], ...]]] = {
+    "own": (tags.c.owner == _viewer,),
+    "public": (_public_tag,),
+    "accepted": (),
+}
+
+
+def _ids_of(shape: Shape, walk: Walk, look_up: str) -> sa.Select[Any]:
     if look_up == "shared":
         return sa.select(shares.c.image_id).where(shares.c.image_owner == _viewer)
     if look_up == "tags_any":
@@ -505,7 +552,7 @@ def _ids_of(shape: Shape, look_up: str) -> sa.Select[Any]:
     else:
         wanted = [_tag("tags", int(look_up.removeprefix("tags ")), valued=True)]
     # One after the other: for an OR the tags of all images would be looked through.
-    queries = [sa.select(tags.c.image_id).where(tags.c.owner == _viewer, tag) for tag in wanted]
+    queries = [sa.select(tags.c.image_id).where(*_TAGS_OF[walk.kind], tag) for tag in wanted]
     return sa.select(sa.union_all(*queries).subquery().c.image_id) if len(queries) > 1 else queries[0]
 
 
@@ -513,11 +560,20 @@ def _ids_of(shape: Shape, look_up: str) -> sa.Select[Any]:
 
 
 @lru_cache(maxsize=1024)
-def found(shape: Shape, columns: tuple[sa.ColumnElement[Any], ...], look_up: str) -> Statement:
-    """Return the statement that finds a page; its rows begin with the place, then the columns."""
+def found(
+    shape: Shape, columns: tuple[sa.ColumnElement[Any], ...], chosen: tuple[str, ...]
+) -> Statement:
+    """Return the statement that finds a page; its rows begin with the place, then the columns.
+
+    `chosen` says for each walk what its images are looked up by, or nothing.
+    """
     direction = sa.desc if shape.order.descending else sa.asc
     limit = _number(shape.size + 1)
-    parts = [_walked(part, shape, direction, limit) for part in _Writer(shape, look_up).parts()]
+    parts = [
+        _walked(part, shape, direction, limit)
+        for walk, look_up in zip(shape.walks, chosen, strict=True)
+        for part in _Writer(shape, look_up).parts(walk)
+    ]
     if len(parts) > 1:
         together = sa.union_all(*(sa.select(part.c.key, part.c.id) for part in parts)).subquery()
         page = (
@@ -557,40 +613,62 @@ def _number(number: int) -> sa.ColumnElement[int]:
 def counted(shape: Shape) -> Statement:
     """Return the statement that counts all that a listing shows."""
     queries = []
-    for part in _Writer(shape).parts():
+    for part in (part for walk in shape.walks for part in _Writer(shape).parts(walk)):
         query = sa.select(part.id.label("id")).select_from(part.source).where(*part.where)
         queries.append(query.distinct() if part.grouped else query)
     everything = sa.union_all(*queries).subquery() if len(queries) > 1 else queries[0].subquery()
     return Statement(sa.select(sa.func.count()).select_from(everything))
 
 
-def look_ups(shape: Shape) -> tuple[str, ...]:
-    """Return what own images could be looked up by, instead of being walked in order."""
-    if not any(walk.kind == "own" for walk in shape.walks) or "name" in shape.filters:
+@lru_cache(maxsize=256)
+def look_ups(shape: Shape, walk: Walk) -> tuple[str, ...]:
+    """Return what the images of a walk could be looked up by, instead of being walked in order."""
+    if walk.kind == "deleted" or "name" in shape.filters:
         return ()
     possible = [name for name, filters in _LOOK_UPS.items() if set(filters) & set(shape.filters)]
     possible += [f"tags {number}" for number in range(shape.tags)]
     possible += ["tags_any"] if shape.tags_any else []
-    possible += ["shared"] if any("shared" in walk.conditions for walk in shape.walks) else []
+    possible += ["shared"] if "shared" in walk.conditions else []
+    if walk.kind == "accepted" and "update_time" in possible:
+        possible.remove("update_time")  # the shares do not say it again
     if possible == [_IN_ORDER_OF[shape.order.key]]:
         return ()
-    in_order_of_time = {*_IN_ORDER_OF_TIME, "tags 0", "shared"}
-    if all(shape.tags_any):
-        in_order_of_time.add("tags_any")
-    if shape.by_time and len(possible) == 1 and possible[0] in in_order_of_time:
+    if shape.by_time and len(possible) == 1 and possible[0] in _in_order_of_time(shape, walk):
         return ()
     return tuple(possible)
 
 
-@lru_cache(maxsize=256)
-def matches(shape: Shape, look_up: str) -> Statement:
-    """Return the statement that counts how many own images a look-up finds, as far as FEW and one."""
+def _in_order_of_time(shape: Shape, walk: Walk) -> set[str]:
+    """Return what of a walk has an index that is in order of time."""
+    if walk.kind == "accepted":
+        return set()
+    any_tag = {"tags_any"} if all(shape.tags_any) else set()
+    return {*_IN_ORDER_OF_TIME, "tags 0", "shared", *any_tag}
+
+
+@lru_cache(maxsize=1024)
+def matches(shape: Shape, walk: Walk, look_up: str) -> Statement:
+    """Return the statement that counts how many images a look-up finds, as far as FEW and one."""
     query: sa.Select[Any]
     if look_up in _LOOK_UPS:
-        columns = _Columns(name=images.c.live_name)
+        columns, base = _looked_through(walk, look_up)
         filters = [name for name in _LOOK_UPS[look_up] if name in shape.filters]
         conditions = (each for name in filters for each in _FILTERS[name](columns, _shown))
-        query = sa.select(sa.literal_column("1")).where(images.c.owner == _viewer, _live, *conditions)
+        query = sa.select(sa.literal_column("1")).where(*base, *conditions)
     else:
-        query = _ids_of(shape, look_up)
-    return Statement(sa.select(sa.func.count()).select_from(query.limit(_number(FEW + 1)).subquery()))
+        query = _ids_of(shape, walk, look_up)
+    limit = _number(FEW[walk.kind] + 1)
+    return Statement(sa.select(sa.func.count()).select_from(query.limit(limit).subquery()))
+
+
+def _looked_through(walk: Walk, look_up: str) -> tuple[_Columns, tuple[sa.ColumnElement[bool], ...]]:
+    """Return where a look-up finds what it looks at, and among what."""
+    match walk.kind:
+        case "own":
+            return _Columns(name=images.c.live_name), (images.c.owner == _viewer, _live)
+        case "public":
+            return _Columns(), (_public,)
+        case _ if look_up in _OF_ALL_IMAGES:
+            return _Columns(), ()
+        case _:
+            return _OF_SHARE, (shares.c.tenant_id == _viewer, _accepted_status)

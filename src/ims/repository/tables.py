@@ -115,8 +115,15 @@ for _walk in (
     (images.c.name, images.c.id),
     (images.c.size_bytes, images.c.id),
     (images.c.owner, images.c.create_time, images.c.id),
+    (images.c.state, images.c.create_time, images.c.id),
+    (images.c.type, images.c.create_time, images.c.id),
+    (images.c.os_type, images.c.create_time, images.c.id),
+    (images.c.update_time,),
 ):
     _partial_index("public", images.c.public, *_walk)
+# What is rare among all images is looked up for those who have accepted some of it.
+Index(None, images.c.type)
+Index(None, images.c.os_type)
 
 tags = Table(
     "tags",
@@ -130,6 +137,7 @@ tags = Table(
     Column("public", Boolean),
     Column("create_time", BigInteger),
     Index(None, "owner", "key", "value", "create_time", "image_id"),
+    Index(None, "key", "value", "image_id"),
 )
 _partial_index("public", tags.c.public, tags.c.key, tags.c.value, tags.c.create_time, tags.c.image_id)
 

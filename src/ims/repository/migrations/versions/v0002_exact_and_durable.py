@@ -80,6 +80,8 @@ def _prepare_listings() -> None:
     op.add_column("shares", sa.Column("image_name", _text(128)))
     op.add_column("shares", sa.Column("image_size_bytes", sa.BigInteger))
     _sum_up_sizes()
+    # Lists rely on it; a clock may once have been set back.
+    op.execute("UPDATE images SET update_time = create_time WHERE update_time < create_time")
     _copy_into("tags", owner="owner", public="public", create_time="create_time")
     _copy_into(
         "shares",
@@ -90,7 +92,6 @@ def _prepare_listings() -> None:
     )
     op.drop_index("images_by_owner_create_time_id", "images")
     op.drop_index("images_by_public_create_time_id", "images")
-    op.drop_index("tags_by_key_value_image_id", "tags")
     _index("images", "owner", "state", "create_time", "id")
     live = sa.text("state != 'DELETED'")
     _index("images", "owner", "create_time", "id", live=live)
@@ -103,6 +104,12 @@ def _prepare_listings() -> None:
     _index("images", "name", "id", public=public)
     _index("images", "size_bytes", "id", public=public)
     _index("images", "owner", "create_time", "id", public=public)
+    _index("images", "state", "create_time", "id", public=public)
+    _index("images", "type", "create_time", "id", public=public)
+    _index("images", "os_type", "create_time", "id", public=public)
+    _index("images", "update_time", public=public)
+    _index("images", "type")
+    _index("images", "os_type")
     _index("tags", "owner", "key", "value", "create_time", "image_id")
     _index("tags", "key", "value", "create_time", "image_id", public=public)
     _index("shares", "tenant_id", "status", "create_time", "image_id")
