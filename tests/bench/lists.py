@@ -152,7 +152,7 @@ def _compare(session: Session, listing: Listing, servers: dict[int, Server]) -> 
 
 def _p99s(session: Session, calls: dict[int, Callable[[], object]]) -> dict[int, tuple[float, float]]:
     """Make calls in turns, one by one; return the median of the rounds' p50s and p99s, in ms."""
-    rounds, repeats = 3, 50 if session.quick else 300
+    rounds, repeats = 3, 50 if session.quick else 100
     for call in calls.values():
         for _ in range(10):  # until statements are prepared and pages are warm
             call()
