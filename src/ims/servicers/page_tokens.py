@@ -38,7 +38,8 @@ class Listing:
         listing = type(request)()
         listing.CopyFrom(request)
         for field in ("page_token", "page_size", "include_total_size"):
-            listing.ClearField(field)
+            if field in listing.DESCRIPTOR.fields_by_name:  # not every list is counted
+                listing.ClearField(field)
         self._bound_to = [
             listing.DESCRIPTOR.full_name.encode(),
             tenant_id.encode(),
