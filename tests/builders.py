@@ -16,9 +16,11 @@ from ims.domain.image import (
     ImageId,
     ImageState,
     ImageType,
+    Relation,
     Source,
     SourceKind,
 )
+from ims.domain.registered_use import RegisteredUse, UseKey, UseKind
 from ims.domain.share import Share, ShareStatus
 from ims.domain.tenant import Region, Tenant, TenantId
 from ims.domain.view import View
@@ -91,6 +93,24 @@ def a_share(**changes) -> Share:
 
 def an_accepted_share(**changes) -> Share:
     return a_share(**{"status": ShareStatus.ACCEPTED, **changes})
+
+
+def a_registered_use(**changes) -> RegisteredUse:
+    """A volume of OWNER's, called `the-volume`, that OWNER has registered."""
+    key = {
+        "image_id": ImageId("00000000-0000-4000-8000-000000000000"),
+        "tenant_id": OWNER,
+        "kind": UseKind.VOLUME,
+        "consumer_id": "the-volume",
+    }
+    key |= {name: changes.pop(name) for name in key if name in changes}
+    use = RegisteredUse(
+        key=UseKey(**key),
+        registered_by=key["tenant_id"],
+        relation=Relation.SHARED_WITH_ME,
+        create_time=A_MOMENT,
+    )
+    return replace(use, **changes)
 
 
 def a_view(**changes) -> View:

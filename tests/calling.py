@@ -18,12 +18,15 @@ from ims.v1 import (
     image_service_pb2_grpc,
     sharing_service_pb2,
     sharing_service_pb2_grpc,
+    use_service_pb2,
+    use_service_pb2_grpc,
 )
 
 SERVICES = {
     "ImageService": (image_service_pb2, image_service_pb2_grpc.ImageServiceStub),
     "SharingService": (sharing_service_pb2, sharing_service_pb2_grpc.SharingServiceStub),
     "AdminService": (admin_service_pb2, admin_service_pb2_grpc.AdminServiceStub),
+    "UseService": (use_service_pb2, use_service_pb2_grpc.UseServiceStub),
 }
 METHODS = {
     method.name: (service, method)

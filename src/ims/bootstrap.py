@@ -34,6 +34,7 @@ from ims.servicers.page_tokens import KEY_BYTES
 from ims.servicers.patience import Patience
 from ims.servicers.reflection import add_reflection
 from ims.servicers.sharing_servicer import SharingServicer
+from ims.servicers.use_servicer import UseServicer
 from ims.settings import Settings, SettingsError
 from ims.use_cases.checkup import Finding, check_up
 from ims.use_cases.deployment import Deployment
@@ -46,6 +47,8 @@ from ims.v1 import (
     image_service_pb2_grpc,
     sharing_service_pb2,
     sharing_service_pb2_grpc,
+    use_service_pb2,
+    use_service_pb2_grpc,
 )
 
 SERVICES: Final = tuple(
@@ -54,6 +57,7 @@ SERVICES: Final = tuple(
         (image_service_pb2, "ImageService"),
         (sharing_service_pb2, "SharingService"),
         (admin_service_pb2, "AdminService"),
+        (use_service_pb2, "UseService"),
     )
 )
 
@@ -120,6 +124,7 @@ class Service:
             SharingServicer(self.deployment), server
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(self.deployment), server)
+        use_service_pb2_grpc.add_UseServiceServicer_to_server(UseServicer(self.deployment), server)
         self._health.add_to(server)
         add_reflection(server, (*SERVICES, HEALTH_SERVICE))
         return server
@@ -296,6 +301,7 @@ def _limits(settings: Settings) -> Limits:
         shares_per_image=settings.shares_per_image,
         shares_per_full_ecs_image=settings.shares_per_image if full_ecs is None else full_ecs,
         image_file_bytes=settings.max_image_file_bytes,
+        uses_per_image_and_tenant=settings.uses_per_image_and_tenant,
         quotas=Quotas(
             private_images=settings.private_images_per_tenant,
             stored_bytes=settings.stored_bytes_per_tenant,

@@ -17,15 +17,17 @@ from ims.servicers.admin_servicer import AdminServicer
 from ims.servicers.errors import CODES
 from ims.servicers.image_servicer import ImageServicer
 from ims.servicers.sharing_servicer import SharingServicer
-from ims.use_cases import image_data, images, quotas, sharing, use
+from ims.servicers.use_servicer import UseServicer
+from ims.use_cases import image_data, images, quotas, registered_uses, sharing, use
 
 SERVICERS = {
     "ImageService": ImageServicer,
     "SharingService": SharingServicer,
     "AdminService": AdminServicer,
+    "UseService": UseServicer,
 }
 REASONS = described_reasons()
-USE_CASES = (images, image_data, quotas, sharing, use)
+USE_CASES = (images, image_data, quotas, registered_uses, sharing, use)
 
 GENERAL = {
     Reason.UNAUTHENTICATED,
@@ -47,6 +49,8 @@ READING = {
     "GetShare",
     "ListShares",
     "ListReceivedShares",
+    "ListUses",
+    "GetUsage",
 }
 """What changes nothing."""
 

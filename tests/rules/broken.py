@@ -25,6 +25,7 @@ from ims.domain.image import (
     Source,
     SourceKind,
 )
+from ims.domain.registered_use import UsageTotal
 from ims.domain.rejection import Reason
 from ims.domain.share import ShareStatus
 from ims.domain.tenant import TenantId
@@ -35,9 +36,11 @@ from ims.rules import (
     form,
     image_data,
     images,
+    in_use,
     keys,
     publication,
     quotas,
+    registered_uses,
     repetition,
     sharing,
     use,
@@ -52,6 +55,7 @@ from rules.facts import (
     a_change,
     a_creation,
     a_creation_of,
+    a_deletion,
     a_download,
     a_draft,
     a_draft_of,
@@ -59,6 +63,7 @@ from rules.facts import (
     a_look_at_quotas,
     a_query,
     a_recipients_attempt,
+    a_registration,
     a_repetition,
     a_report,
     a_representation,
@@ -240,6 +245,11 @@ _ABOUT_USE: tuple[tuple[Rule, object], ...] = (
     (
         keys.the_key_of_an_encrypted_image_is_usable,
         a_use(image=an_image(encryption_key_id=KEY)),
+    ),
+    (registered_uses.registered_uses_stay_within_the_limit, a_registration(use_count=10_000)),
+    (
+        in_use.nothing_in_use_is_taken_where_the_owner_requires_that,
+        a_deletion(usage_to_spare=UsageTotal(uses=3, tenants=2)),
     ),
 )
 

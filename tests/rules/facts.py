@@ -36,7 +36,7 @@ from ims.domain.repetition import RememberedCall, RepeatableCall
 from ims.domain.use import Purpose, Use
 from ims.domain.vault import Vault, VaultType
 from ims.rules.attempt import Attempt
-from ims.rules.changes import ChangeAttempt, UndeletionAttempt, UpdateAttempt
+from ims.rules.changes import ChangeAttempt, DeletionAttempt, UndeletionAttempt, UpdateAttempt
 from ims.rules.creation import CreationAttempt, role_order
 from ims.rules.engine import Rule
 from ims.rules.form import Query
@@ -48,6 +48,7 @@ from ims.rules.image_data import (
     UploadAttempt,
 )
 from ims.rules.quotas import QuotaAttempt
+from ims.rules.registered_uses import RegistrationAttempt
 from ims.rules.repetition import Repetition
 from ims.rules.sharing import AcceptAttempt, OneShareAttempt, ShareAttempt
 from ims.rules.use import Representation, UseAttempt
@@ -146,6 +147,11 @@ def a_recipients_attempt(**changes) -> Attempt:
 def a_change(**changes) -> ChangeAttempt:
     """OWNER deletes an image, whatever its etag."""
     return ChangeAttempt(**{"caller": a_caller(), "image": an_image(), **changes})
+
+
+def a_deletion(**changes) -> DeletionAttempt:
+    """OWNER deletes an image, whatever its etag and whoever uses it."""
+    return DeletionAttempt(**{"caller": a_caller(), "image": an_image(), **changes})
 
 
 def an_update(**changes) -> UpdateAttempt:
@@ -327,3 +333,16 @@ def a_use(purpose: Purpose = Purpose.CREATE_ECS, *, image: Image | None = None, 
         use=Use(**{"purpose": purpose, "region": HOME, **use}),
         key_usable=key_usable,
     )
+
+
+def a_registration(**changes) -> RegistrationAttempt:
+    """OWNER makes the first server from an image of its own."""
+    given = {
+        "caller": a_caller(),
+        "image": an_image(),
+        "known": False,
+        "use_count": 0,
+        "use_limit": 10_000,
+        **changes,
+    }
+    return RegistrationAttempt(**given)

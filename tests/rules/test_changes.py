@@ -39,6 +39,7 @@ from ims.rules.changes import (
 from ims.rules.engine import enforce
 from rules.facts import (
     a_change,
+    a_deletion,
     a_recipients_attempt,
     an_attempt,
     an_attempt_on,
@@ -196,7 +197,7 @@ class TestProtectedImagesAreNotDeleted:
 
     def test_public_and_protected_are_told_at_once(self):
         with pytest.raises(Rejection) as caught:
-            enforce(DELETE_IMAGE, a_change(image=an_image(public=True, protected=True)))
+            enforce(DELETE_IMAGE, a_deletion(image=an_image(public=True, protected=True)))
 
         assert [each.reason for each in caught.value.violations] == [
             Reason.PUBLIC_IMAGE_NOT_DELETABLE,

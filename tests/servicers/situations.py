@@ -5,7 +5,7 @@ from datetime import timedelta
 from itertools import count
 from typing import Any
 
-from builders import OWNER, a_share, an_image
+from builders import OWNER, a_registered_use, a_share, an_image
 from calling import METHODS, request_class, upload_messages
 from ims.domain.image import BlobKey, ImageState
 from ims.domain.share import ShareStatus
@@ -57,6 +57,12 @@ def an_image_that_is(situation: str, deployment: Deployment) -> str:
     return image.id
 
 
+def register_the_owners_use(deployment: Deployment, image_id: str) -> None:
+    """Have OWNER make a volume, called `the-volume`, from an image that is there."""
+    with deployment.database.transaction() as tx:
+        tx.uses.add(a_registered_use(image_id=image_id))
+
+
 def store_the_bytes_of_every_image(deployment: Deployment) -> None:
     """Give the builders' images the bytes that their disk names."""
     writer = deployment.blobs.open_writer(BlobKey("a-blob"))
@@ -100,6 +106,10 @@ def fields_of(rpc: str, image_id: str) -> dict[str, Any]:
             "limits": {"creations": 41},
             "update_mask": {"paths": ["creations"]},
         },
+        "RegisterUse": {"image_id": image_id, "kind": "ECS", "consumer_id": f"server-{number}"},
+        "ReleaseUse": {"image_id": image_id, "kind": "VOLUME", "consumer_id": "the-volume"},
+        "ListUses": {"image_id": image_id},
+        "GetUsage": {"image_id": image_id},
     }[rpc]
 
 

@@ -30,6 +30,7 @@ from servicers.situations import (
     SHARED,
     an_image_that_is,
     fields_of,
+    register_the_owners_use,
 )
 
 AN_ID = "6b1d3c9e-6a0e-4f2f-9b60-0d2a8f6a3f11"
@@ -52,8 +53,10 @@ SUCCEEDS = {
     "PublishImage": ("governor", PRIVATE),
     "UnpublishImage": ("governor", PUBLIC),
     "SetTenantQuotas": ("governor", NEVER_EXISTED),
+    "RegisterUse": (OWNER, PRIVATE),
+    "ReleaseUse": (OWNER, "in use"),
 }
-ABOUT_NO_IMAGE = {"CreateImage", "SetTenantQuotas"}
+ABOUT_NO_IMAGE = {"CreateImage", "SetTenantQuotas", "ReleaseUse"}
 
 
 def takes_a_request_id(rpc: str) -> bool:
@@ -74,6 +77,9 @@ class Call:
         self.tenant: Tenant = as_(who, *(["admin"] if who == "governor" else []))
         if situation == "queued":
             self.image_id = self.tenant.create("to be filled").id
+        elif situation == "in use":
+            self.image_id = an_image_that_is(PRIVATE, deployment)
+            register_the_owners_use(deployment, self.image_id)
         else:
             self.image_id = an_image_that_is(situation, deployment)
         self.fields = with_request_id(fields_of(rpc, self.image_id), request_id)

@@ -36,6 +36,7 @@ SERVED = [
     "ims.v1.AdminService",
     "ims.v1.ImageService",
     "ims.v1.SharingService",
+    "ims.v1.UseService",
 ]
 PROTOS = Path(__file__).parents[2] / "protos"
 OUR_FILES = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto"))

@@ -15,10 +15,13 @@ from builders import OWNER, RECIPIENT, a_caller
 from calling import METHODS, SERVICES, request_class
 from ims.domain.caller import Caller
 from ims.domain.rejection import Rejection
+from ims.rules.catalogue import CATALOGUE
+from ims.rules.visibility import SEE_IMAGE
 from ims.servicers.admin_servicer import AdminServicer
 from ims.servicers.current_call import set_current_caller
 from ims.servicers.image_servicer import ImageServicer
 from ims.servicers.sharing_servicer import SharingServicer
+from ims.servicers.use_servicer import UseServicer
 from ims.use_cases.deployment import Deployment
 from ims.v1 import image_pb2
 from servicers.situations import A_NEVER_GIVEN_ID, SHARED, an_image_that_is, fields_of
@@ -27,6 +30,7 @@ SERVICERS = {
     "ImageService": ImageServicer,
     "SharingService": SharingServicer,
     "AdminService": AdminServicer,
+    "UseService": UseServicer,
 }
 
 
@@ -101,7 +105,7 @@ UNARY = [
 ]
 
 
-@pytest.mark.parametrize("rpc", [rpc for rpc in UNARY if "image_id" in fields_of(rpc, "")])
+@pytest.mark.parametrize("rpc", [rpc for rpc in UNARY if SEE_IMAGE[0] in CATALOGUE[rpc]])
 def test_a_servicer_names_no_status_and_lets_a_rejection_pass(rpc: str, deployment: Deployment):
     set_current_caller(a_caller(OWNER))
     servicer = SERVICERS[METHODS[rpc][0]](deployment)

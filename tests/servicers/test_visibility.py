@@ -8,7 +8,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from builders import OWNER, STRANGER
-from calling import METHODS, REQUEST_ID, Declined, Tenant, request_class
+from calling import METHODS, REQUEST_ID, Declined, Tenant, request_class, response_class
 from conftest import As, Clock
 from ims.use_cases.deployment import Deployment
 from servicers.situations import (
@@ -25,6 +25,7 @@ from servicers.situations import (
     an_image_that_is,
     fields_of,
     messages_of,
+    register_the_owners_use,
     request_about,
     store_the_bytes_of_every_image,
 )
@@ -44,7 +45,11 @@ _NOT_SHAREABLE, _NOT_DELETABLE = "PUBLIC_IMAGE_NOT_SHAREABLE", "PUBLIC_IMAGE_NOT
 
 ABOUT_TENANTS = {"GetTenantQuotas", "SetTenantQuotas"}
 """What administrators alone may call."""
-ABOUT_NO_IMAGE = {"CreateImage", "ListImages", "ListReceivedShares", "GetQuotas"} | ABOUT_TENANTS
+ABOUT_OWN_USES = {"ReleaseUse", "ListUses"}
+"""What names an image and does not look at it, but at the caller's own uses: they outlive its sight."""
+ABOUT_NO_IMAGE = (
+    {"CreateImage", "ListImages", "ListReceivedShares", "GetQuotas"} | ABOUT_OWN_USES | ABOUT_TENANTS
+)
 """What anybody with an identity may call; what it lists is judged below."""
 ABOUT_AN_IMAGE = [rpc for rpc in METHODS if rpc not in ABOUT_NO_IMAGE]
 
@@ -69,6 +74,8 @@ THE_OWNER_GETS = {
     "LeaveShare":        (_THEIRS,    _THEIRS,    _THEIRS,        _THEIRS,     _THEIRS),     # 3.14
     "PublishImage":      (_ROLE,      _ROLE,      _ROLE,          _ROLE,       _ROLE),       # 1
     "UnpublishImage":    (_ROLE,      _ROLE,      _ROLE,          _ROLE,       _ROLE),       # 1
+    "RegisterUse":       (OK,         OK,         OK,             _INACTIVE,   _GONE),       # 7.4
+    "GetUsage":          (OK,         OK,         OK,             OK,          OK),          # 7.5
 }
 OTHERS_GET = {
     #                     accepted:               pending or rejected:    anybody:
@@ -91,6 +98,8 @@ OTHERS_GET = {
     "LeaveShare":        (OK,         OK,         OK,         OK,         _NO_SHARE),   # 4.5
     "PublishImage":      (_ROLE,      _ROLE,      _ROLE,      _ROLE,      _ROLE),       # 1
     "UnpublishImage":    (_ROLE,      _ROLE,      _ROLE,      _ROLE,      _ROLE),       # 1
+    "RegisterUse":       (OK,         _INACTIVE,  _NOT_YET,   _INACTIVE,  OK),          # 7.4
+    "GetUsage":          (OK,         OK,         OK,         OK,         OK),          # 7.5
 }
 # fmt: on
 
@@ -211,6 +220,23 @@ def test_what_is_hidden_is_answered_to_the_byte_like_what_never_existed(
 
 
 @pytest.mark.parametrize(("viewer", "situation"), HIDDEN)
+def test_asking_for_own_uses_tells_nothing_of_an_image_that_is_hidden(
+    viewer: str, situation: str, deployment: Deployment, as_: As
+):
+    tenant = as_(viewer)
+    image_id = an_image_that_is(situation, deployment)
+    register_the_owners_use(deployment, image_id)
+
+    for rpc in ABOUT_OWN_USES:
+        hidden, never = (fields_of(rpc, each) for each in (image_id, A_NEVER_GIVEN_ID))
+        assert tenant.call(rpc, request_class(rpc)(**hidden)) == response_class(rpc)()
+        assert tenant.call(rpc, request_class(rpc)(**never)) == response_class(rpc)()
+        wrong = zip(malformed(rpc, image_id), malformed(rpc, A_NEVER_GIVEN_ID), strict=True)
+        for about_hidden, about_none in wrong:
+            assert whole(tenant, rpc, about_hidden) == whole(tenant, rpc, about_none), about_hidden
+
+
+@pytest.mark.parametrize(("viewer", "situation"), HIDDEN)
 def test_the_order_of_judgement_gives_nothing_hidden_away(
     viewer: str, situation: str, deployment: Deployment, as_: As
 ):
@@ -285,7 +311,7 @@ def test_a_service_sees_for_a_tenant_what_that_tenant_sees(deployment: Deploymen
     image_id = an_image_that_is(SHARED, deployment)
     nova = as_("nova", "service")
 
-    for rpc in ("ResolveImage", "DownloadImageData"):
+    for rpc in ("ResolveImage", "DownloadImageData", "RegisterUse"):
         for tenant_id in (OWNER, ACCEPTED, PENDING, REJECTED, STRANGER):
             fields = fields_of(rpc, image_id) | {"tenant_id": tenant_id}
             represented = nova.answer(rpc, request_class(rpc)(**fields))

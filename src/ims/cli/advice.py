@@ -54,6 +54,8 @@ _ADVICE: Final = {
         "If you trust the file, flatten it: `qemu-img convert -O qcow2 FILE NEW-FILE`."
     ),
     ErrorReason.DISK_TOO_SMALL: "Take a disk of at least {minDiskGib} GiB.",
+    ErrorReason.IMAGE_IN_USE: "Whose they are: `ims use count`. It is done without --require-unused.",
+    ErrorReason.USE_LIMIT_EXCEEDED: "Release what is gone: `ims use list`, `ims use release`.",
     ErrorReason.SHARE_LIMIT_EXCEEDED: (
         "Stop sharing with those who need it no more: `ims share list`, `ims share remove`."
     ),

@@ -8,6 +8,7 @@ import typer
 from ims.cli import creation, lookup, printing, transfers
 from ims.cli.attributes import Options, parse_tag_filters, parse_tags, takes
 from ims.cli.choices import choice, moment
+from ims.cli.hits import DryRun, RequireUnused, answer_about_hits
 from ims.cli.session import Session, in_session
 from ims.client import Image, ImageChanges, OperatingSystem, Relation, ResolveImageRequest
 from ims.client.vocabulary import (
@@ -173,24 +174,24 @@ def delete(
     image: ImageArgument,
     *,
     etag: Etag = "",
-    validate_only: Annotated[
-        bool, typer.Option("--validate-only", help="Check everything, delete nothing.")
-    ] = False,
+    dry_run: DryRun = False,
+    require_unused: RequireUnused = False,
 ) -> None:
     """Delete an image and end all its shares; `ims image undelete` restores both for a while."""
     with session.client() as client:
         response = client.delete_image(
-            lookup.own_image_id(client, image), etag=etag, validate_only=validate_only
+            lookup.own_image_id(client, image),
+            etag=etag,
+            validate_only=dry_run,
+            require_unused=require_unused,
         )
-    gone, shares = (
-        printing.image_title(response.image),
-        printing.count(response.ended_share_count, "share"),
-    )
+    shares = printing.count(response.ended_share_count, "share")
+    if dry_run:
+        answer_about_hits(session, response, f"{shares} would end. Nothing was deleted.")
+        return
     session.answer(
         response,
-        f"Nothing refuses it; {shares} would end. Nothing was deleted."
-        if validate_only
-        else f"Deleted {gone}; {shares} ended. It can be restored until "
+        f"Deleted {printing.image_title(response.image)}; {shares} ended. It can be restored until "
         f"{printing.time(response.image.purge_time)}.",
     )
 

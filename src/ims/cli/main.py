@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ims.cli import doctor, image, key, migrate, printing, quota, serve, share
+from ims.cli import doctor, image, key, migrate, printing, quota, serve, share, use
 from ims.cli.errors import TroubleTeller
 from ims.cli.session import Json, Session
 
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 app.add_typer(image.app, name="image", help="Keep images: create, upload, list, download, …")
 app.add_typer(share.app, name="share", help="Lend images to other tenants, and use what they lend.")
+app.add_typer(use.app, name="use", help="Know which servers and volumes were made from images.")
 app.add_typer(quota.app, name="quota", help="See how much you can have; set it for others.")
 app.command("serve")(serve.serve)
 app.command("migrate")(migrate.migrate)

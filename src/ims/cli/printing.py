@@ -24,6 +24,9 @@ from ims.client import (
     Refusal,
     Relation,
     Share,
+    TenantUsage,
+    UsageSummary,
+    Use,
 )
 from ims.client.vocabulary import (
     ImageClass,
@@ -190,6 +193,53 @@ def share_results(answer: ShareImageResponse, *, advice: Iterable[str]) -> Rende
         f"{answer.share_count} of {count(answer.share_limit, 'share')}.",
         *(f"→ {each}" for each in advice),
     )
+
+
+def use_table(uses: Sequence[Use]) -> RenderableType:
+    """Return a line for each use."""
+    if not uses:
+        return "No uses are registered."
+    return _table(
+        ("IMAGE", "KIND", "SERVER OR VOLUME", "REGISTERED"),
+        (
+            (use.image_id, Use.Kind.Name(use.kind), use.consumer_id, time(use.create_time))
+            for use in uses
+        ),
+    )
+
+
+def usage_table(usages: Sequence[TenantUsage]) -> RenderableType:
+    """Return a line for each tenant that uses an image."""
+    if not usages:
+        return "No uses are registered."
+    return _table(
+        ("TENANT", "ECS", "BMS", "VOLUMES"),
+        (
+            (
+                usage.tenant_id or "(others, while it was public)",
+                str(usage.ecs_count),
+                str(usage.bms_count),
+                str(usage.volume_count),
+            )
+            for usage in usages
+        ),
+    )
+
+
+def hits(
+    summary: UsageSummary, refusals: Sequence[Refusal], *, outcome: str, advice: Iterable[str]
+) -> RenderableType:
+    """Return what something would hit, and the rules that would refuse it."""
+    lines: list[RenderableType] = [outcome]
+    if summary.use_count:
+        servers = count(summary.use_count, "registered use")
+        lines += [f"{servers} of {count(summary.tenant_count, 'tenant')}:", usage_table(summary.usages)]
+    else:
+        lines.append("No uses are registered.")
+    lines += [f"Refused: {ErrorReason.Name(each.reason)}: {plain(each.message)}" for each in refusals]
+    if not refusals:
+        lines.append("Nothing refuses it.")
+    return Group(*lines, *(f"→ {each}" for each in advice))
 
 
 def quota_table(quotas: TenantQuotas) -> RenderableType:

@@ -8,6 +8,7 @@ from ims.cli import lookup, printing
 from ims.cli.advice import on_refusals
 from ims.cli.choices import choice
 from ims.cli.errors import ExitCode
+from ims.cli.hits import DryRun, RequireUnused, answer_about_hits
 from ims.cli.session import Session, in_session
 from ims.client import Recipient, Share
 from ims.client.vocabulary import ShareImageResponse, ShareStatus
@@ -103,18 +104,28 @@ def remove(
     ] = None,
     *,
     everybody: Annotated[bool, typer.Option("--all", help="Stop sharing with everybody.")] = False,
+    dry_run: DryRun = False,
+    require_unused: RequireUnused = False,
 ) -> None:
     """Stop sharing an image, with some tenants or with all; they lose it at once."""
     if bool(tenants) == everybody:
         raise typer.BadParameter("Name the tenants, or say --all.")
     with session.client() as client:
         response = client.unshare_image(
-            lookup.own_image_id(client, image), tenants or (), all_tenants=everybody
+            lookup.own_image_id(client, image),
+            tenants or (),
+            all_tenants=everybody,
+            validate_only=dry_run,
+            require_unused=require_unused,
         )
-    lines = [f"{printing.count(len(response.ended_shares), 'share')} ended."]
+    shares = printing.count(len(response.ended_shares), "share")
+    lines = [f"{shares} would end. Nothing was changed." if dry_run else f"{shares} ended."]
     if response.not_shared_tenant_ids:
         lines.append(f"It was not shared with {', '.join(response.not_shared_tenant_ids)}.")
-    session.answer(response, " ".join(lines))
+    if dry_run:
+        answer_about_hits(session, response, " ".join(lines))
+    else:
+        session.answer(response, " ".join(lines))
 
 
 @app.command()

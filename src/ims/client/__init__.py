@@ -18,6 +18,9 @@ from ims.client.vocabulary import (
     ResolveImageRequest,
     Share,
     Source,
+    TenantUsage,
+    UsageSummary,
+    Use,
 )
 
 __all__ = [
@@ -41,7 +44,10 @@ __all__ = [
     "ResolveImageRequest",
     "Share",
     "Source",
+    "TenantUsage",
     "Unreachable",
+    "UsageSummary",
+    "Use",
     "Violation",
     "guess_format",
     "sha256_of",

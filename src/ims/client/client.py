@@ -7,9 +7,10 @@ from ims.client.connection import DEFAULT_TIMEOUT_SECONDS
 from ims.client.credentials import Credentials, DevelopmentIdentity
 from ims.client.files import FileCalls
 from ims.client.sharing import SharingCalls
+from ims.client.uses import UseCalls
 
 
-class Client(FileCalls, SharingCalls, AdminCalls):
+class Client(FileCalls, SharingCalls, UseCalls, AdminCalls):
     """Calls the service for one tenant.
 
         with Client("127.0.0.1:50051", tenant="acme") as client:

@@ -19,6 +19,7 @@ from ims.client.repetition import (
 from ims.v1.admin_service_pb2_grpc import AdminServiceStub
 from ims.v1.image_service_pb2_grpc import ImageServiceStub
 from ims.v1.sharing_service_pb2_grpc import SharingServiceStub
+from ims.v1.use_service_pb2_grpc import UseServiceStub
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -64,6 +65,7 @@ class Connection:
         self._images = ImageServiceStub(self._channel)
         self._sharing = SharingServiceStub(self._channel)
         self._admin = AdminServiceStub(self._channel)
+        self._uses = UseServiceStub(self._channel)
 
     def close(self) -> None:
         """End the connection, and with it every call that is still running."""

@@ -186,14 +186,26 @@ class ImageCalls(Connection):
         return self._call(self._images.UpdateImage, request).image
 
     def delete_image(
-        self, image_id: str, *, etag: str = "", validate_only: bool = False, request_id: str = ""
+        self,
+        image_id: str,
+        *,
+        etag: str = "",
+        validate_only: bool = False,
+        require_unused: bool = False,
+        request_id: str = "",
     ) -> DeleteImageResponse:
         """Delete an image and end its shares; it can be undeleted for a while.
 
-        With an etag, only if the image still bears it; with `validate_only`, nothing happens.
+        With an etag, only if the image still bears it; with `require_unused`, only if no server or
+        volume made from it is registered. With `validate_only` nothing happens, and the answer tells
+        what would be hit and everything that would be refused.
         """
         request = DeleteImageRequest(
-            image_id=image_id, etag=etag, validate_only=validate_only, request_id=request_id
+            image_id=image_id,
+            etag=etag,
+            validate_only=validate_only,
+            require_unused=require_unused,
+            request_id=request_id,
         )
         return self._call(self._images.DeleteImage, request)
 

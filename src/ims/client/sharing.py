@@ -58,11 +58,22 @@ class SharingCalls(Connection):
         tenant_ids: Iterable[str] = (),
         *,
         all_tenants: bool = False,
+        validate_only: bool = False,
+        require_unused: bool = False,
         request_id: str = "",
     ) -> UnshareImageResponse:
-        """Stop sharing an image with some tenants, or with all. Nothing serves them any more."""
+        """Stop sharing an image with some tenants, or with all. Nothing serves them any more.
+
+        With `require_unused`, only if none of them has a registered use of the image. With
+        `validate_only` no share ends, and the answer tells what would be hit and what would be refused.
+        """
         request = UnshareImageRequest(
-            image_id=image_id, tenant_ids=tenant_ids, all_tenants=all_tenants, request_id=request_id
+            image_id=image_id,
+            tenant_ids=tenant_ids,
+            all_tenants=all_tenants,
+            validate_only=validate_only,
+            require_unused=require_unused,
+            request_id=request_id,
         )
         return self._call(self._sharing.UnshareImage, request)
 

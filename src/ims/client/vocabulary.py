@@ -20,6 +20,7 @@ from ims.v1.sharing_service_pb2 import (
     ShareImageResponse,
     UnshareImageResponse,
 )
+from ims.v1.use_pb2 import TenantUsage, UsageSummary, Use
 
 if TYPE_CHECKING:
     ImageClass: TypeAlias = Image.Class.ValueType
@@ -34,10 +35,12 @@ if TYPE_CHECKING:
     OsType: TypeAlias = OperatingSystem.Type.ValueType
     ShareStatus: TypeAlias = Share.Status.ValueType
     Purpose: TypeAlias = ResolveImageRequest.Purpose.ValueType
+    UseKind: TypeAlias = Use.Kind.ValueType
 else:
     # When a program runs, enum values are integers; only the type checker tells them apart.
     ImageClass = ImageType = ImageState = Architecture = Firmware = int
     RelationKind = BackupService = DiskFormat = DiskRole = OsType = ShareStatus = Purpose = int
+    UseKind = int
 
 ReceivedShare = ListReceivedSharesResponse.ReceivedShare
 
@@ -71,7 +74,11 @@ __all__ = [
     "Source",
     "TagFilter",
     "TenantQuotas",
+    "TenantUsage",
     "UndeleteImageResponse",
     "UnshareImageResponse",
     "UploadImageDataResponse",
+    "UsageSummary",
+    "Use",
+    "UseKind",
 ]

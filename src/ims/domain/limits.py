@@ -13,6 +13,7 @@ class Limits:
     shares_per_image: int = 128
     shares_per_full_ecs_image: int = 128
     image_file_bytes: int = 128 * GIB
+    uses_per_image_and_tenant: int = 10_000
     quotas: Quotas = field(default_factory=Quotas)
     """Of a tenant that has no limits of its own."""
 

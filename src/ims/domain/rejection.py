@@ -150,8 +150,10 @@ class Reason(StrEnum):
     DISK_TOO_SMALL = auto()
     MEMORY_OUT_OF_RANGE = auto()
     IMAGE_NOT_IN_REGION = auto()
+    IMAGE_IN_USE = auto()
     # is it too much
     SHARE_LIMIT_EXCEEDED = auto()
+    USE_LIMIT_EXCEEDED = auto()
     IMAGE_FILE_TOO_LARGE = auto()
     IMAGE_QUOTA_EXCEEDED = auto()
     STORAGE_QUOTA_EXCEEDED = auto()

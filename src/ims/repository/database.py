@@ -17,6 +17,7 @@ from ims.repository.duties import Duties
 from ims.repository.images import ImageRepository
 from ims.repository.pending_blobs import PendingBlobs
 from ims.repository.postgresql import PostgresqlBackend
+from ims.repository.registered_uses import UseRepository
 from ims.repository.renderer import Renderer
 from ims.repository.requests import Requests
 from ims.repository.schema import bring_up_to_date, refuse_outdated, revision_of
@@ -53,6 +54,7 @@ class Reading:
         self.tenants = TenantRepository(connection)
         self.images = ImageRepository(connection, self.tenants, renderer)
         self.shares = ShareRepository(connection)
+        self.uses = UseRepository(connection)
         self.pending_blobs = PendingBlobs(connection)
         self.requests = Requests(connection)
 

@@ -117,13 +117,20 @@ class ShareRepository:
         self, image_id: ImageId, tenant_ids: Sequence[TenantId] | None = None
     ) -> tuple[Share, ...]:
         """Remove the shares of some tenants in an image, or all (None); return what they were."""
-        condition = shares.c.image_id == image_id
-        if tenant_ids is not None:
-            condition &= shares.c.tenant_id.in_(tenant_ids)
-        query = sa.select(shares).where(condition).order_by(shares.c.tenant_id)
-        removed = tuple(to_share(row) for row in self._connection.execute(query).mappings())
+        condition = _of_tenants(image_id, tenant_ids)
+        removed = self._those(condition)
         self._connection.execute(shares.delete().where(condition))
         return removed
+
+    def those(
+        self, image_id: ImageId, tenant_ids: Sequence[TenantId] | None = None
+    ) -> tuple[Share, ...]:
+        """Return the shares of some tenants in an image, or all (None), by tenant."""
+        return self._those(_of_tenants(image_id, tenant_ids))
+
+    def _those(self, condition: sa.ColumnElement[bool]) -> tuple[Share, ...]:
+        query = sa.select(shares).where(condition).order_by(shares.c.tenant_id)
+        return tuple(to_share(row) for row in self._connection.execute(query).mappings())
 
     def list(
         self, image_id: ImageId, share_filter: ShareFilter, *, size: int, after: str, count: bool
@@ -149,6 +156,11 @@ class ShareRepository:
             more=len(found) > size,
             total_size=total,
         )
+
+
+def _of_tenants(image_id: ImageId, tenant_ids: Sequence[TenantId] | None) -> sa.ColumnElement[bool]:
+    condition = shares.c.image_id == image_id
+    return condition if tenant_ids is None else condition & shares.c.tenant_id.in_(tenant_ids)
 
 
 def _to_row(share: Share) -> dict[str, Any]:

@@ -179,6 +179,23 @@ shares = Table(
     Index(None, "image_owner", "image_create_time", "image_id"),
 )
 
+# Servers and volumes that were made from an image (law 7.4). They stay when the image is unshared or
+# deleted, until it is purged.
+uses = Table(
+    "uses",
+    metadata,
+    Column("image_id", ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
+    Column("tenant_id", _text(64), primary_key=True),
+    Column("kind", _text(8), primary_key=True),
+    Column("consumer_id", _text(64), primary_key=True),
+    # The service that registered it last, or the tenant itself.
+    Column("registered_by", _text(64), nullable=False),
+    # How the tenant stood to the image: one that used a public image is not named to its owner.
+    Column("relation", _text(16), nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Index(None, "tenant_id", "image_id", "kind", "consumer_id"),
+)
+
 # What a tenant uses of its quotas, and where its limits are not the deployment's (law 5.2). A row is
 # made when its tenant first uses something; whoever changes it holds its lock.
 tenants = Table(

@@ -25,6 +25,7 @@ from ims.rules.image_data import (
 )
 from ims.rules.publication import PUBLISH_IMAGE, UNPUBLISH_IMAGE
 from ims.rules.quotas import GET_TENANT_QUOTAS, SET_TENANT_QUOTAS
+from ims.rules.registered_uses import GET_USAGE, LIST_USES, REGISTER_USE, RELEASE_USE
 from ims.rules.repetition import REPEAT_CALL
 from ims.rules.sharing import (
     ACCEPT_SHARE,
@@ -63,6 +64,10 @@ CATALOGUE: dict[str, tuple[Rule[Any], ...]] = {
     "UnpublishImage": (*REPEAT_CALL, *SEE_IMAGE, *UNPUBLISH_IMAGE),
     "GetTenantQuotas": GET_TENANT_QUOTAS,
     "SetTenantQuotas": (*REPEAT_CALL, *SET_TENANT_QUOTAS),
+    "RegisterUse": (*REPEAT_CALL, *ACT_FOR_TENANT, *SEE_IMAGE, *REGISTER_USE),
+    "ReleaseUse": (*REPEAT_CALL, *ACT_FOR_TENANT, *RELEASE_USE),
+    "ListUses": (*ACT_FOR_TENANT, *LIST_USES),
+    "GetUsage": (*SEE_IMAGE, *GET_USAGE),
 }
 
 

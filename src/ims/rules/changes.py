@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from ims.domain.caller import Role
 from ims.domain.image import Image, ImageState, ImageType
 from ims.domain.quotas import Allowance, Usage, usage_of
+from ims.domain.registered_use import UsageTotal
 from ims.domain.rejection import Category, Reason
 from ims.rules.attempt import Attempt
 from ims.rules.engine import Breach, Rule, breach, rule
@@ -16,6 +17,7 @@ from ims.rules.images import (
     names_are_unique_among_live_images,
     one_backup_makes_one_image,
 )
+from ims.rules.in_use import nothing_in_use_is_taken_where_the_owner_requires_that
 from ims.rules.quotas import private_images_stay_within_the_quota
 from ims.rules.states import Verb, state_allows
 
@@ -111,6 +113,14 @@ UPDATE_IMAGE: tuple[Rule[UpdateAttempt], ...] = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class DeletionAttempt(ChangeAttempt):
+    """Somebody wants to delete an image."""
+
+    usage_to_spare: UsageTotal | None = None
+    """The image's registered uses, where the caller deletes it only if there are none."""
+
+
 @rule("5.7", Reason.PUBLIC_IMAGE_NOT_DELETABLE, Category.AGAINST_RULES)
 def public_images_are_not_deleted(attempt: Attempt) -> Iterator[Breach]:
     """A public image is not deleted."""
@@ -125,13 +135,20 @@ def protected_images_are_not_deleted(attempt: Attempt) -> Iterator[Breach]:
         yield breach("The image is protected; take the protection off first.")
 
 
-DELETE_IMAGE: tuple[Rule[ChangeAttempt], ...] = (
+ABOUT_THE_CALL_TO_DELETE: tuple[Rule[DeletionAttempt], ...] = (
     only_the_owner_changes_an_image,
     every_field_can_be_read,
+)
+ABOUT_THE_IMAGE_TO_DELETE: tuple[Rule[DeletionAttempt], ...] = (
     the_image_is_as_the_caller_read_it,
     *state_allows(Verb.DELETE),
     public_images_are_not_deleted,
     protected_images_are_not_deleted,
+    nothing_in_use_is_taken_where_the_owner_requires_that,
+)
+DELETE_IMAGE: tuple[Rule[DeletionAttempt], ...] = (
+    *ABOUT_THE_CALL_TO_DELETE,
+    *ABOUT_THE_IMAGE_TO_DELETE,
 )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ims.domain.image import Image, ImageType
+from ims.domain.registered_use import UsageTotal
 from ims.domain.rejection import Category, Reason
 from ims.domain.share import Share, ShareStatus
 from ims.domain.tenant import Tenant, TenantId
@@ -12,6 +13,7 @@ from ims.rules.attempt import Attempt
 from ims.rules.engine import Breach, Rule, breach, rule
 from ims.rules.form import every_field_can_be_read
 from ims.rules.images import whole_gib
+from ims.rules.in_use import nothing_in_use_is_taken_where_the_owner_requires_that
 from ims.rules.states import Verb, state_allows
 
 MAX_RECIPIENTS_PER_CALL = 100
@@ -166,12 +168,29 @@ SHARE_IMAGE: tuple[Rule[ShareAttempt], ...] = (
     *ABOUT_EACH_RECIPIENT,
 )
 
-# At any time: also once the image is deleted, so that an undeletion does not bring a share back.
-UNSHARE_IMAGE: tuple[Rule[Attempt], ...] = (
+
+@dataclass(frozen=True, kw_only=True)
+class UnshareAttempt(Attempt):
+    """The owner wants to stop sharing an image."""
+
+    usage_to_spare: UsageTotal | None = None
+    """The uses of those whose shares would end, where shares end only if there are none."""
+
+
+ABOUT_THE_CALL_TO_UNSHARE: tuple[Rule[UnshareAttempt], ...] = (
     only_the_owner_shares,
     every_field_can_be_read,
-    *state_allows(Verb.UNSHARE),
 )
+# At any time: also once the image is deleted, so that an undeletion does not bring a share back.
+ABOUT_THE_SHARES_TO_END: tuple[Rule[UnshareAttempt], ...] = (
+    *state_allows(Verb.UNSHARE),
+    nothing_in_use_is_taken_where_the_owner_requires_that,
+)
+UNSHARE_IMAGE: tuple[Rule[UnshareAttempt], ...] = (
+    *ABOUT_THE_CALL_TO_UNSHARE,
+    *ABOUT_THE_SHARES_TO_END,
+)
+
 LIST_SHARES: tuple[Rule[Attempt], ...] = (
     only_the_owner_shares,
     every_field_can_be_read,

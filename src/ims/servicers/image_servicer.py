@@ -22,7 +22,9 @@ from ims.servicers.messages import (
     read_image_filter,
     read_image_order,
     read_use,
+    refusal_messages,
     resolution_message,
+    usage_summary_message,
 )
 from ims.servicers.once import as_bytes, once, repeatable_call
 from ims.servicers.page_tokens import Listing
@@ -110,12 +112,28 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
         self, request: pb.DeleteImageRequest, context: grpc.ServicerContext
     ) -> pb.DeleteImageResponse:
         caller, reading = current_caller(), RequestReading(request)
+        image_id = image_id_of(request)
+        if request.validate_only:
+            preview = images.preview_deletion(
+                self._deployment,
+                caller=caller,
+                image_id=image_id,
+                expected_etag=request.etag,
+                require_unused=request.require_unused,
+                problems=reading.problems,
+            )
+            return pb.DeleteImageResponse(
+                image=image_message(preview.view),
+                ended_share_count=preview.ended,
+                refusals=refusal_messages(preview.refusals),
+                usage=usage_summary_message(preview.usage),
+            )
         view, ended = images.delete_image(
             self._deployment,
             caller=caller,
-            image_id=image_id_of(request),
+            image_id=image_id,
             expected_etag=request.etag,
-            validate_only=request.validate_only,
+            require_unused=request.require_unused,
             problems=reading.problems,
         )
         return pb.DeleteImageResponse(image=image_message(view), ended_share_count=ended)

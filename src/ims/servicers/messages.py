@@ -31,6 +31,7 @@ from ims.domain.image import (
 from ims.domain.image_changes import ImageChanges
 from ims.domain.page import ImageFilter, ImageOrder, OrderKey, ShareFilter, TagFilter
 from ims.domain.quotas import Allowance, Quotas
+from ims.domain.registered_use import RegisteredUse, TenantUsage, UsageSummary, UseKind
 from ims.domain.rejection import Violation
 from ims.domain.share import Share, ShareStatus
 from ims.domain.tenant import Region, TenantId
@@ -41,7 +42,7 @@ from ims.rules.changes import UPDATABLE_FIELDS
 from ims.rules.creation import role_order
 from ims.rules.image_data import Announcement
 from ims.rules.images import MAX_TAGS
-from ims.servicers.reading import FOREIGN_ID, KEY_ID, SHA256, RequestReading, Word
+from ims.servicers.reading import CONSUMER_ID, FOREIGN_ID, KEY_ID, SHA256, RequestReading, Word
 from ims.use_cases.sharing import Recipient, Sharing
 from ims.v1 import (
     admin_service_pb2,
@@ -51,6 +52,8 @@ from ims.v1 import (
     quota_pb2,
     share_pb2,
     sharing_service_pb2,
+    use_pb2,
+    use_service_pb2,
 )
 
 _NEVER: Final = datetime.fromtimestamp(0, UTC)
@@ -511,22 +514,26 @@ def sharing_message(sharing: Sharing, *, viewer: TenantId) -> sharing_service_pb
             sharing_service_pb2.ShareImageResponse.Result(
                 tenant_id=outcome.tenant_id,
                 share=None if outcome.share is None else share_message(outcome.share, viewer=viewer),
-                refusals=[_refusal_message(violation) for violation in outcome.refusals],
+                refusals=refusal_messages(outcome.refusals),
             )
             for outcome in sharing.outcomes
         ],
-        image_refusals=[_refusal_message(violation) for violation in sharing.image_refusals],
+        image_refusals=refusal_messages(sharing.image_refusals),
         share_count=sharing.share_count,
         share_limit=sharing.share_limit,
     )
 
 
-def _refusal_message(violation: Violation) -> share_pb2.Refusal:
-    return share_pb2.Refusal(
-        reason=error_reason_pb2.ErrorReason.Value(violation.reason),
-        message=violation.message,
-        metadata={key: str(value) for key, value in violation.metadata.items()},
-    )
+def refusal_messages(violations: Iterable[Violation]) -> list[share_pb2.Refusal]:
+    """Return the rules that refuse something, told as data."""
+    return [
+        share_pb2.Refusal(
+            reason=error_reason_pb2.ErrorReason.Value(violation.reason),
+            message=violation.message,
+            metadata={key: str(value) for key, value in violation.metadata.items()},
+        )
+        for violation in violations
+    ]
 
 
 def read_share_filter(reading: RequestReading, request: Message) -> ShareFilter:
@@ -569,6 +576,51 @@ def read_tenant_ids(reading: RequestReading, tenant_ids: Sequence[str]) -> tuple
 
 
 MAX_TENANT_IDS: Final = 1000
+
+
+# --- Registered uses ---
+
+
+def read_consumer(
+    reading: RequestReading,
+    request: use_service_pb2.RegisterUseRequest | use_service_pb2.ReleaseUseRequest,
+) -> tuple[UseKind, str]:
+    """Return what was made from an image, and its id."""
+    what = "a server's or a volume's id: 1 to 64 printable ASCII characters without spaces"
+    kind = reading.word(request, "kind", UseKind)
+    consumer_id = reading.matching("consumer_id", request.consumer_id, CONSUMER_ID, what)
+    # Left out, it is a problem that the reading has noted already.
+    return kind or UseKind.ECS, consumer_id
+
+
+def use_message(use: RegisteredUse) -> use_pb2.Use:
+    """Return a use as its tenant, or the service that registered it, gets it."""
+    return use_pb2.Use(
+        image_id=use.key.image_id,
+        tenant_id=use.key.tenant_id,
+        kind=use_pb2.Use.Kind.Value(use.key.kind),
+        consumer_id=use.key.consumer_id,
+        create_time=_timestamp(use.create_time),
+    )
+
+
+def usage_message(usage: TenantUsage) -> use_pb2.TenantUsage:
+    """Return how many uses a tenant has."""
+    return use_pb2.TenantUsage(
+        tenant_id=usage.tenant_id,
+        ecs_count=usage.ecs,
+        bms_count=usage.bms,
+        volume_count=usage.volumes,
+    )
+
+
+def usage_summary_message(summary: UsageSummary) -> use_pb2.UsageSummary:
+    """Return the uses that something would hit."""
+    return use_pb2.UsageSummary(
+        use_count=summary.total.uses,
+        tenant_count=summary.total.tenants,
+        usages=[usage_message(usage) for usage in summary.largest],
+    )
 
 
 # --- Quotas ---

@@ -33,6 +33,9 @@ SHA256: Final = re.compile(r"[0-9A-Fa-f]{64}", re.ASCII)
 FOREIGN_ID: Final = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
 """The id of a server, a volume, a backup or a vault: another service's, so anything printable."""
 
+CONSUMER_ID: Final = re.compile(r"[\x21-\x7e]{1,64}", re.ASCII)
+"""The id of a server or a volume that was made from an image."""
+
 MAX_ITEMS: Final = 10_000
 """How many items any list of a request has. Each field has a limit of its own, far below; this one is
 for requests that are nothing but a million empty items: to tell what is wrong would take gigabytes."""

@@ -1,10 +1,13 @@
 """SharingService on the wire."""
 
+from collections.abc import Sequence
 from typing import Final, cast
 
 import grpc
 
 from ims.domain.page import PageRequest, Received
+from ims.domain.share import Share
+from ims.domain.tenant import TenantId
 from ims.servicers.current_call import current_caller
 from ims.servicers.messages import (
     image_bytes,
@@ -12,8 +15,10 @@ from ims.servicers.messages import (
     read_share_filter,
     read_share_order,
     read_tenant_ids,
+    refusal_messages,
     share_message,
     sharing_message,
+    usage_summary_message,
 )
 from ims.servicers.once import once
 from ims.servicers.page_tokens import Listing
@@ -70,18 +75,28 @@ class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
         tenant_ids = read_tenant_ids(reading, request.tenant_ids)
         if request.all_tenants == bool(request.tenant_ids):
             reading.problem("tenant_ids", "name tenants, or set all_tenants; one of both, not both.")
+        if request.validate_only:
+            preview = sharing.preview_unsharing(
+                self._deployment,
+                caller=caller,
+                image_id=image_id,
+                tenant_ids=None if request.all_tenants else tenant_ids,
+                require_unused=request.require_unused,
+                problems=reading.problems,
+            )
+            answer = _unsharing_message(preview.ended, tenant_ids, viewer=caller.tenant_id)
+            answer.refusals.extend(refusal_messages(preview.refusals))
+            answer.usage.CopyFrom(usage_summary_message(preview.usage))
+            return answer
         ended = sharing.unshare_image(
             self._deployment,
             caller=caller,
             image_id=image_id,
             tenant_ids=None if request.all_tenants else tenant_ids,
+            require_unused=request.require_unused,
             problems=reading.problems,
         )
-        had_one = {share.tenant_id for share in ended}
-        return pb.UnshareImageResponse(
-            ended_shares=[share_message(share, viewer=caller.tenant_id) for share in ended],
-            not_shared_tenant_ids=[each for each in tenant_ids if each not in had_one],
-        )
+        return _unsharing_message(ended, tenant_ids, viewer=caller.tenant_id)
 
     def GetShare(
         self, request: pb.GetShareRequest, context: grpc.ServicerContext
@@ -189,3 +204,13 @@ class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
             self._deployment, caller=caller, image_id=image_id_of(request), problems=reading.problems
         )
         return pb.LeaveShareResponse()
+
+
+def _unsharing_message(
+    ended: Sequence[Share], tenant_ids: Sequence[TenantId], *, viewer: TenantId
+) -> pb.UnshareImageResponse:
+    had_one = {share.tenant_id for share in ended}
+    return pb.UnshareImageResponse(
+        ended_shares=[share_message(share, viewer=viewer) for share in ended],
+        not_shared_tenant_ids=[each for each in tenant_ids if each not in had_one],
+    )

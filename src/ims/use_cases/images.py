@@ -1,29 +1,33 @@
 """The story of each call on an image's record."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Final
 
 from ims.domain.caller import Caller, Role
 from ims.domain.image import BlobKey, Image, ImageId, ImageState
 from ims.domain.image_changes import ImageChanges
 from ims.domain.page import ImageFilter, ImageOrder, Page, PageRequest
-from ims.domain.rejection import Problems
+from ims.domain.registered_use import UsageSummary
+from ims.domain.rejection import Problems, Violation
 from ims.domain.tenant import NOBODY
 from ims.domain.view import ReadyView, View
 from ims.repository.database import Transaction
 from ims.rules.attempt import Attempt
 from ims.rules.changes import (
+    ABOUT_THE_CALL_TO_DELETE,
+    ABOUT_THE_IMAGE_TO_DELETE,
     DEACTIVATE_IMAGE,
     DELETE_IMAGE,
     REACTIVATE_IMAGE,
     UNDELETE_IMAGE,
     UPDATE_IMAGE,
-    ChangeAttempt,
+    DeletionAttempt,
     UndeletionAttempt,
     UpdateAttempt,
 )
 from ims.rules.creation import CREATE_IMAGE, SERVICE_SOURCES, CreationAttempt
-from ims.rules.engine import Rule, enforce
+from ims.rules.engine import Rule, enforce, judge
 from ims.rules.form import READ_QUERY, Query
 from ims.rules.images import whole_gib
 from ims.rules.publication import PUBLISH_IMAGE, UNPUBLISH_IMAGE
@@ -32,10 +36,14 @@ from ims.use_cases.deployment import (
     Deployment,
     in_one_transaction,
     key_is_usable,
+    see,
     see_locked,
     see_ready,
 )
 from ims.use_cases.image_data import remove_doomed
+
+_REMOVE_AT_ONCE: Final = 1000
+"""How many uses are removed in one transaction, so that nobody waits long for its end."""
 
 
 @in_one_transaction
@@ -143,7 +151,7 @@ def delete_image(
     caller: Caller,
     image_id: ImageId,
     expected_etag: str = "",
-    validate_only: bool = False,
+    require_unused: bool = False,
     problems: Problems = (),
 ) -> tuple[View, int]:
     """Delete an image and end its shares; return it with the number of shares that ended.
@@ -151,13 +159,16 @@ def delete_image(
     The shares stay on record for an undeletion; nobody but the owner can tell that they do.
     """
     view = see_locked(deployment, tx, caller, image_id)
-    attempt = ChangeAttempt(
-        caller=caller, image=view.image, expected_etag=expected_etag, problems=problems
+    attempt = DeletionAttempt(
+        caller=caller,
+        image=view.image,
+        expected_etag=expected_etag,
+        # Whoever registers a use needs the image's lock: there is none until this transaction ends.
+        usage_to_spare=tx.uses.total(image_id) if require_unused else None,
+        problems=problems,
     )
     enforce(DELETE_IMAGE, attempt)
     ended = tx.shares.count(image_id)
-    if validate_only:
-        return view, ended
     now = deployment.now()
     deleted = replace(
         view.image,
@@ -167,6 +178,44 @@ def delete_image(
         purge_time=now + deployment.grace_period,
     )
     return replace(view, image=tx.images.save(deleted, now=now), has_shares=False), ended
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeletionPreview:
+    """What deleting an image would hit, and what would refuse it."""
+
+    view: View
+    ended: int
+    """How many shares would end."""
+    usage: UsageSummary
+    refusals: tuple[Violation, ...]
+
+
+def preview_deletion(
+    deployment: Deployment,
+    *,
+    caller: Caller,
+    image_id: ImageId,
+    expected_etag: str = "",
+    require_unused: bool = False,
+    problems: Problems = (),
+) -> DeletionPreview:
+    """Tell what would be hit if an image were deleted now, and what would refuse it; change nothing."""
+    with deployment.database.reading() as reading:
+        view = see(deployment, reading, caller, image_id)
+        attempt = DeletionAttempt(
+            caller=caller, image=view.image, expected_etag=expected_etag, problems=problems
+        )
+        enforce(ABOUT_THE_CALL_TO_DELETE, attempt)
+        usage = reading.uses.summary(image_id)
+        if require_unused:
+            attempt = replace(attempt, usage_to_spare=usage.total)
+        return DeletionPreview(
+            view=view,
+            ended=reading.shares.count(image_id),
+            usage=usage,
+            refusals=judge(ABOUT_THE_IMAGE_TO_DELETE, attempt),
+        )
 
 
 @in_one_transaction
@@ -284,7 +333,9 @@ def purge_images(deployment: Deployment) -> int:
 
 
 def purge_image(deployment: Deployment, image_id: ImageId) -> bool:
-    """Remove an image for ever with its bytes, if it is due; tell whether it was."""
+    """Remove an image for ever with its bytes and uses, if it is due; tell whether it was."""
+    while _remove_uses(deployment, image_id) == _REMOVE_AT_ONCE:
+        pass
     blob_keys = _remove_for_ever(deployment, image_id)
     for blob_key in blob_keys or ():
         remove_doomed(deployment, blob_key)
@@ -292,13 +343,29 @@ def purge_image(deployment: Deployment, image_id: ImageId) -> bool:
 
 
 @in_one_transaction
+def _remove_uses(deployment: Deployment, tx: Transaction, image_id: ImageId) -> int:
+    """Remove some of an image's uses, of which there may be millions; return how many."""
+    if _due_for_purge(deployment, tx, image_id) is None:
+        return 0
+    return tx.uses.remove_some(image_id, most=_REMOVE_AT_ONCE)
+
+
+@in_one_transaction
 def _remove_for_ever(deployment: Deployment, tx: Transaction, image_id: ImageId) -> list[BlobKey] | None:
     """Remove an image's record; return its blobs, or None when it is not to be removed after all."""
+    image = _due_for_purge(deployment, tx, image_id)
+    if image is None:
+        return None
+    blob_keys = [disk.blob_key for disk in image.disks if disk.blob_key]
+    tx.pending_blobs.doom(blob_keys)
+    tx.images.purge(image_id)
+    return blob_keys
+
+
+def _due_for_purge(deployment: Deployment, tx: Transaction, image_id: ImageId) -> Image | None:
+    """Return an image with its lock; None when it is not to be purged."""
     view = tx.images.lock(image_id, NOBODY, governing=True)
     # Looked at again under the lock: it may have been undeleted or purged meanwhile.
     if view is None or view.image.purge_time is None or view.image.purge_time > deployment.now():
         return None
-    blob_keys = [disk.blob_key for disk in view.image.disks if disk.blob_key]
-    tx.pending_blobs.doom(blob_keys)
-    tx.images.purge(image_id)
-    return blob_keys
+    return view.image

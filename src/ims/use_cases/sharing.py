@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from ims.domain.caller import Caller
 from ims.domain.image import ImageId
 from ims.domain.page import Page, PageRequest, Received, ShareFilter
+from ims.domain.registered_use import UsageSummary
 from ims.domain.rejection import Problems, Violation
 from ims.domain.share import Share, ShareStatus
 from ims.domain.tenant import Region, TenantId
@@ -18,7 +19,9 @@ from ims.rules.form import READ_QUERY, Query
 from ims.rules.sharing import (
     ABOUT_EACH_RECIPIENT,
     ABOUT_THE_CALL,
+    ABOUT_THE_CALL_TO_UNSHARE,
     ABOUT_THE_IMAGE,
+    ABOUT_THE_SHARES_TO_END,
     ACCEPT_SHARE,
     GET_SHARE,
     LEAVE_SHARE,
@@ -29,6 +32,7 @@ from ims.rules.sharing import (
     AcceptAttempt,
     OneShareAttempt,
     ShareAttempt,
+    UnshareAttempt,
 )
 from ims.use_cases.deployment import Deployment, in_one_transaction, see, see_locked
 
@@ -172,12 +176,55 @@ def unshare_image(
     caller: Caller,
     image_id: ImageId,
     tenant_ids: tuple[TenantId, ...] | None,
+    require_unused: bool = False,
     problems: Problems = (),
 ) -> tuple[Share, ...]:
     """Stop sharing an image with some tenants, or with all (None); return the shares that ended."""
     view = see_locked(deployment, tx, caller, image_id)
-    enforce(UNSHARE_IMAGE, Attempt(caller=caller, image=view.image, problems=problems))
+    attempt = UnshareAttempt(
+        caller=caller,
+        image=view.image,
+        # Whoever registers a use needs the image's lock: there is none until this transaction ends.
+        usage_to_spare=tx.uses.total_of_recipients(image_id, tenant_ids) if require_unused else None,
+        problems=problems,
+    )
+    enforce(UNSHARE_IMAGE, attempt)
     return tx.shares.remove(image_id, tenant_ids)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnsharingPreview:
+    """What no longer sharing an image would hit, and what would refuse it."""
+
+    ended: tuple[Share, ...]
+    """The shares that would end."""
+    usage: UsageSummary
+    """The uses of those tenants."""
+    refusals: tuple[Violation, ...]
+
+
+def preview_unsharing(
+    deployment: Deployment,
+    *,
+    caller: Caller,
+    image_id: ImageId,
+    tenant_ids: tuple[TenantId, ...] | None,
+    require_unused: bool = False,
+    problems: Problems = (),
+) -> UnsharingPreview:
+    """Tell what would be hit if an image were unshared now, and what would refuse it; end nothing."""
+    with deployment.database.reading() as reading:
+        view = see(deployment, reading, caller, image_id)
+        attempt = UnshareAttempt(caller=caller, image=view.image, problems=problems)
+        enforce(ABOUT_THE_CALL_TO_UNSHARE, attempt)
+        usage = reading.uses.summary_of_recipients(image_id, tenant_ids)
+        if require_unused:
+            attempt = replace(attempt, usage_to_spare=usage.total)
+        return UnsharingPreview(
+            ended=reading.shares.those(image_id, tenant_ids),
+            usage=usage,
+            refusals=judge(ABOUT_THE_SHARES_TO_END, attempt),
+        )
 
 
 def get_share(
