@@ -36,7 +36,10 @@ _numbers = count(1)
 
 
 def a_caller(tenant_id: str = OWNER, *roles: Role, region: str = HOME) -> Caller:
-    return Caller(tenant_id=TenantId(tenant_id), roles=frozenset(roles), region=Region(region))
+    """A member of its tenant, or a caller with exactly the roles that are named."""
+    return Caller(
+        tenant_id=TenantId(tenant_id), roles=frozenset(roles or {Role.MEMBER}), region=Region(region)
+    )
 
 
 def a_disk(**changes) -> Disk:

@@ -125,7 +125,7 @@ class TestUpload:
         assert disk["sha256"] == hashlib.sha256(TINY_QCOW2.read_bytes()).hexdigest()
 
     def test_the_disks_of_an_image_are_filled_one_by_one(self, ims: Ims, owner):
-        service = {"tenant": owner, "roles": "service"}
+        service = {"tenant": owner, "roles": "service,member"}
         ims(
             *("image", "create", "--name", "server", "--type", "full-ecs"),
             *("--format", "qcow2", "--format", "qcow2", "--from-ecs", "s", "--backup-service", "cbr"),
@@ -320,7 +320,7 @@ class TestLife:
         seen = ims("image", "show", tiny, tenant=recipient)
         taken_back = ims("image", "unpublish", tiny, tenant="op", roles="admin")
 
-        assert "--roles admin" in refused.stderr
+        assert "--roles: admin" in refused.stderr
         assert (published.code, seen.code, taken_back.code) == (0, 0, 0)
         assert ims("image", "show", tiny, tenant=recipient).code == 1
 

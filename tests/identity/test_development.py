@@ -37,7 +37,7 @@ def refused(*claims: tuple[str, str | bytes]) -> str:
 
 
 class TestClaims:
-    def test_a_tenant_alone_is_a_caller_at_home_without_roles(self):
+    def test_a_tenant_alone_is_a_member_at_home(self):
         assert caller_of(("ims-tenant", OWNER)) == a_caller(OWNER)
 
     def test_user_roles_and_region_are_believed_and_other_metadata_is_not_looked_at(self):
@@ -69,8 +69,9 @@ class TestClaims:
     @pytest.mark.parametrize(
         ("names", "roles"),
         [
-            ("", set()),
-            (",", set()),
+            ("", {Role.MEMBER}),
+            (",", {Role.MEMBER}),
+            ("reader", {Role.READER}),
             ("admin", {Role.ADMIN}),
             ("service,admin", {Role.SERVICE, Role.ADMIN}),
             (" service , admin ,", {Role.SERVICE, Role.ADMIN}),

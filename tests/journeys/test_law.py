@@ -145,7 +145,7 @@ class TestLaw2OrderOfJudgement:
                 tenant.PublishImage(image_id=accepted.id)
 
             assert (refused.code, refused.reason) == ("PERMISSION_DENIED", "ROLE_REQUIRED")
-            assert refused.metadata == {"requiredRole": "admin"}
+            assert refused.metadata == {"requiredRoles": "admin"}
 
     def test_2_3_a_disk_belongs_to_its_image(self, owner: Tenant, image: image_pb2.Image):
         with declined() as refused:
@@ -981,7 +981,7 @@ class TestLaw5Images:
             owner.create("whence", source=source)
 
         assert (refused.code, refused.reason) == ("PERMISSION_DENIED", "ROLE_REQUIRED")
-        assert refused.metadata == {"requiredRole": "service"}
+        assert refused.metadata == {"requiredRoles": "service"}
 
     def test_5_10_a_service_declares_it_for_the_owner_and_uploads_the_disks(
         self, as_: As, owner: Tenant

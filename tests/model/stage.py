@@ -44,7 +44,7 @@ class Stage:
 
     def answer(self, call: Call) -> Answer:
         """Make a call; return its answer, as far as the law says it."""
-        roles = frozenset({Role.ADMIN}) if call.who == ADMINISTRATOR else frozenset[Role]()
+        roles = frozenset({Role.MEMBER, *([Role.ADMIN] if call.who == ADMINISTRATOR else [])})
         region = Region(self._deployment.region)
         set_current_caller(Caller(tenant_id=TenantId(call.who), roles=roles, region=region))
         try:

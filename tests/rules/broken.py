@@ -13,6 +13,7 @@ from builders import (
     a_tenant,
     an_image,
 )
+from ims.domain.caller import Role
 from ims.domain.image import (
     GIB,
     DiskFormat,
@@ -42,6 +43,7 @@ from ims.rules import (
     quotas,
     registered_uses,
     repetition,
+    roles,
     sharing,
     use,
     visibility,
@@ -111,6 +113,7 @@ _ABOUT_IMAGES: tuple[tuple[Rule, object], ...] = (
     (images.one_backup_makes_one_image, an_undeletion(backup_used=True)),
     (creation.only_services_vouch_for_servers_volumes_and_backups, a_creation_of(source=A_SERVER)),
     (creation.only_services_create_for_other_tenants, a_creation(caller=a_caller(STRANGER))),
+    (creation.only_members_create_from_files, a_creation(caller=a_caller(OWNER, Role.SERVICE))),
     (
         creation.files_are_uploaded_by_their_owner_and_copies_made_by_copying,
         a_creation_of(source=Source(kind=SourceKind.IMAGE, id="image")),
@@ -161,6 +164,10 @@ _ABOUT_IMAGE_DATA: tuple[tuple[Rule, object], ...] = (
     (
         image_data.only_the_declaring_service_uploads_what_it_vouches_for,
         an_upload(image=a_draft(declared_by=TenantId("compute"))),
+    ),
+    (
+        image_data.only_members_upload_files_of_their_own,
+        an_upload(caller=a_caller(OWNER, Role.SERVICE)),
     ),
     (image_data.the_disk_is_one_of_the_image, an_upload(disk_index=3)),
     (
@@ -276,6 +283,10 @@ _ABOUT_STATES: tuple[tuple[Rule, object], ...] = tuple(
 
 BROKEN: tuple[tuple[Rule, object], ...] = (
     (visibility.the_image_is_visible_to_the_caller, a_sight(view=None)),
+    (
+        roles.an_rpc_is_called_with_a_role_that_suffices,
+        roles.Call(caller=a_caller(OWNER, Role.READER), rpc="ShareImage"),
+    ),
     (form.every_field_can_be_read, a_query(A_PROBLEM)),
     (repetition.a_request_id_stands_for_one_call, a_repetition(method="DeleteImage")),
     *_ABOUT_IMAGES,

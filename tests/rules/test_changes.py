@@ -225,7 +225,7 @@ class TestOnlyAdministratorsDeactivatePublicImages:
         )
 
         assert violation.reason is Reason.ROLE_REQUIRED
-        assert violation.metadata == {"requiredRole": "admin"}
+        assert violation.metadata == {"requiredRoles": "admin"}
 
     def test_it_is_about_public_images_alone(self):
         assert is_kept(only_administrators_deactivate_public_images, an_attempt())

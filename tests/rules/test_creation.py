@@ -26,6 +26,7 @@ from ims.rules.creation import (
     bms_and_iso_images_are_never_encrypted,
     data_disk_images_are_not_protected,
     files_are_uploaded_by_their_owner_and_copies_made_by_copying,
+    only_members_create_from_files,
     only_services_create_for_other_tenants,
     only_services_vouch_for_servers_volumes_and_backups,
     only_system_disk_images_are_made_for_bms,
@@ -67,7 +68,7 @@ class TestOnlyServicesVouchForServersVolumesAndBackups:
 
         violation = the_violation(only_services_vouch_for_servers_volumes_and_backups, attempt)
         assert violation.reason is Reason.ROLE_REQUIRED
-        assert violation.metadata == {"requiredRole": "service"}
+        assert violation.metadata == {"requiredRoles": "service"}
         assert only_services_vouch_for_servers_volumes_and_backups.category is Category.FORBIDDEN
 
     @pytest.mark.parametrize("kind", DECLARED)
@@ -81,6 +82,24 @@ class TestOnlyServicesVouchForServersVolumesAndBackups:
         attempt = a_creation(caller=a_caller(OWNER, Role.ADMIN), draft=draft)
 
         assert the_violation(only_services_vouch_for_servers_volumes_and_backups, attempt)
+
+
+class TestOnlyMembersCreateFromFiles:
+    def test_a_member_does(self):
+        assert is_kept(only_members_create_from_files, a_creation(caller=a_caller(OWNER, Role.MEMBER)))
+
+    def test_a_service_that_is_no_member_does_not(self):
+        attempt = a_creation(caller=a_caller(OWNER, Role.SERVICE))
+
+        violation = the_violation(only_members_create_from_files, attempt)
+        assert violation.reason is Reason.ROLE_REQUIRED
+        assert violation.metadata == {"requiredRoles": "member"}
+
+    @pytest.mark.parametrize("kind", DECLARED)
+    def test_a_service_needs_no_other_role_for_what_it_vouches_for(self, kind: SourceKind):
+        attempt = a_creation(caller=A_SERVICE, draft=a_draft(source=Source(kind=kind, id="origin")))
+
+        assert is_kept(only_members_create_from_files, attempt)
 
 
 class TestOnlyServicesCreateForOtherTenants:
@@ -330,7 +349,9 @@ class TestTheOrderOfJudgement:
         for image_type in ImageType:
             enforce(
                 CREATE_IMAGE,
-                a_creation(caller=a_caller(OWNER, Role.SERVICE), draft=a_draft_of(image_type)),
+                a_creation(
+                    caller=a_caller(OWNER, Role.SERVICE, Role.MEMBER), draft=a_draft_of(image_type)
+                ),
             )
 
     def test_whoever_may_not_is_not_told_what_else_is_wrong(self):

@@ -22,6 +22,7 @@ from ims.rules.image_data import (
     files_stay_within_the_limit,
     no_more_arrives_than_was_announced,
     one_upload_at_a_time_fills_a_disk,
+    only_members_upload_files_of_their_own,
     only_the_declaring_service_uploads_what_it_vouches_for,
     only_the_owner_or_its_service_uploads,
     the_disk_inside_fits_the_largest_disk,
@@ -49,6 +50,24 @@ from rules.facts import (
 COMPUTE = TenantId("compute")
 DECLARED = a_draft(declared_by=COMPUTE)
 """An image of OWNER's that came from a server, says COMPUTE."""
+
+
+class TestOnlyMembersUploadFilesOfTheirOwn:
+    def test_a_member_does(self):
+        assert is_kept(only_members_upload_files_of_their_own, an_upload())
+
+    def test_a_service_that_is_no_member_does_not(self):
+        violation = the_violation(
+            only_members_upload_files_of_their_own, an_upload(caller=a_caller(OWNER, Role.SERVICE))
+        )
+
+        assert violation.reason is Reason.ROLE_REQUIRED
+        assert violation.metadata == {"requiredRoles": "member"}
+
+    def test_what_a_service_declared_it_uploads_without_being_a_member(self):
+        attempt = an_upload(caller=a_caller(COMPUTE, Role.SERVICE), image=DECLARED)
+
+        assert is_kept(only_members_upload_files_of_their_own, attempt)
 
 
 class TestOnlyTheOwnerOrItsServiceUploads:
@@ -92,7 +111,7 @@ class TestOnlyTheDeclaringServiceUploadsWhatItVouchesFor:
         )
 
         assert violation.reason is Reason.ROLE_REQUIRED
-        assert violation.metadata == {"requiredRole": "service"}
+        assert violation.metadata == {"requiredRoles": "service"}
 
     def test_another_service_does_not(self):
         attempt = an_upload(caller=a_caller(OWNER, Role.SERVICE), image=DECLARED)

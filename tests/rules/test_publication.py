@@ -43,7 +43,7 @@ class TestOnlyAdministratorsPublish:
         )
 
         assert violation.reason is Reason.ROLE_REQUIRED
-        assert violation.metadata == {"requiredRole": "admin"}
+        assert violation.metadata == {"requiredRoles": "admin"}
 
     @pytest.mark.parametrize("rules", [PUBLISH_IMAGE, UNPUBLISH_IMAGE])
     def test_it_goes_for_both_ways(self, rules: tuple):

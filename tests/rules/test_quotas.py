@@ -119,7 +119,7 @@ class TestOnlyAdministratorsGovernQuotas:
         look = a_look_at_quotas(caller=a_caller(STRANGER, *roles))
 
         assert the_violation(only_administrators_govern_quotas, look).metadata == {
-            "requiredRole": "admin"
+            "requiredRoles": "admin"
         }
 
 

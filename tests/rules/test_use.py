@@ -55,7 +55,7 @@ class TestOnlyServicesActForOtherTenants:
         )
 
         assert violation.reason is Reason.ROLE_REQUIRED
-        assert violation.metadata == {"requiredRole": "service"}
+        assert violation.metadata == {"requiredRoles": "service"}
         assert only_services_act_for_other_tenants.category is Category.FORBIDDEN
 
 

@@ -127,7 +127,7 @@ class Case:
 CASES = (
     Case(Category.UNAUTHENTICATED, _nobody, "UNAUTHENTICATED", "UNAUTHENTICATED", {}),
     Case(Category.MISSING, _no_image, "NOT_FOUND", "IMAGE_NOT_FOUND", {}),
-    Case(Category.FORBIDDEN, _no_role, "PERMISSION_DENIED", "ROLE_REQUIRED", {"requiredRole": "admin"}),
+    Case(Category.FORBIDDEN, _no_role, "PERMISSION_DENIED", "ROLE_REQUIRED", {"requiredRoles": "admin"}),
     Case(
         Category.MALFORMED,
         _two_bad_fields,

@@ -12,7 +12,7 @@ _ADVICE: Final = {
     ErrorReason.DISK_NOT_FOUND: "Its disks are listed by `ims image show`.",
     ErrorReason.SHARE_NOT_FOUND: "What is shared with you: `ims share received`.",
     ErrorReason.NOT_IMAGE_OWNER: "Only users of the owner's tenant can; ask them.",
-    ErrorReason.ROLE_REQUIRED: "Callers who have the role say so: --roles {requiredRole}.",
+    ErrorReason.ROLE_REQUIRED: "Who has one of these roles says so with --roles: {requiredRoles}.",
     ErrorReason.ONLY_RECIPIENT_DECIDES: "To end a share as the owner: `ims share remove`.",
     ErrorReason.INVALID_DISKS: "One --format for each disk; only a full-ecs image has several.",
     ErrorReason.SOURCE_NOT_DECLARABLE: "Leave the source out to upload a file of your own.",

@@ -1,11 +1,14 @@
 """Finds the image that a person means by an id or a name."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import typer
 
 from ims.cli import printing
 from ims.client import Client, Declined, ErrorReason, Image, Relation
+
+Listed = TypeVar("Listed")
 
 
 def image_id(client: Client, wanted: str) -> str:
@@ -16,7 +19,7 @@ def image_id(client: Client, wanted: str) -> str:
     """
     if _is_id(client, wanted):
         return wanted
-    listed = list(client.list_images(name=wanted))
+    listed = _of_whom_may_list(lambda: client.list_images(name=wanted))
     return _only_one(wanted, listed) if listed else received_image_id(client, wanted)
 
 
@@ -24,7 +27,7 @@ def own_image_id(client: Client, wanted: str) -> str:
     """Return the id of an image for its owner to change; what others call so as well is not meant."""
     if _is_id(client, wanted):
         return wanted
-    owned = list(client.list_images(name=wanted, relation=Relation.OWNED))
+    owned = _of_whom_may_list(lambda: client.list_images(name=wanted, relation=Relation.OWNED))
     return _only_one(wanted, owned) if owned else image_id(client, wanted)
 
 
@@ -35,7 +38,7 @@ def deleted_image_id(client: Client, wanted: str) -> str:
 
 def received_image_id(client: Client, wanted: str) -> str:
     """Return the id of an image that is shared with the caller; an unknown name as it is."""
-    received = [each.image for each in client.list_received_shares()]
+    received = [each.image for each in _of_whom_may_list(client.list_received_shares)]
     if any(image.id == wanted for image in received):
         return wanted
     return _only_one(wanted, (image for image in received if image.name == wanted))
@@ -49,6 +52,16 @@ def _is_id(client: Client, wanted: str) -> bool:
             raise
         return False
     return True
+
+
+def _of_whom_may_list(ask: Callable[[], Iterable[Listed]]) -> list[Listed]:
+    """Return what is listed; nothing to a service, which names what it wants by its id."""
+    try:
+        return list(ask())
+    except Declined as declined:
+        if not declined.is_for(ErrorReason.ROLE_REQUIRED):
+            raise
+        return []
 
 
 def _only_one(wanted: str, images: Iterable[Image]) -> str:

@@ -7,12 +7,16 @@ from ims.domain.tenant import Region, TenantId
 
 
 class Role(StrEnum):
-    """What a caller may do beside acting for its own tenant."""
+    """What a caller may do; `rules/roles.py` says which RPCs that is."""
 
+    READER = "reader"
+    """Sees, resolves and downloads what its tenant may."""
+    MEMBER = "member"
+    """Acts for its tenant: also creates, changes, shares and accepts."""
     SERVICE = "service"
     """A compute, volume or backup service: declares origins and resolves for tenants it names."""
     ADMIN = "admin"
-    """Runs the deployment: publishes images and takes them back."""
+    """Runs the deployment: publishes images and takes them back; and what a reader may."""
 
 
 @dataclass(frozen=True, kw_only=True)

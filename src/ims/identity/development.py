@@ -3,20 +3,18 @@
 For trying the service on one's own machine; whoever can reach the port is whoever it likes to be.
 """
 
-import re
 from functools import lru_cache
 
 from ims.domain.caller import Caller, Role
 from ims.domain.rejection import Category, Reason, Rejection, reject
 from ims.domain.tenant import Region, TenantId
 from ims.identity.interface import Metadata
+from ims.identity.shapes import MAX_USER_LENGTH, REGION, TENANT_ID
 
-TENANT, USER, ROLES, REGION = "ims-tenant", "ims-user", "ims-roles", "ims-region"
-_CLAIMS = frozenset({TENANT, USER, ROLES, REGION})
+TENANT, USER, ROLES, HOME = "ims-tenant", "ims-user", "ims-roles", "ims-region"
+_CLAIMS = frozenset({TENANT, USER, ROLES, HOME})
 
-_TENANT_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
-_REGION = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
-_MAX_USER_LENGTH = 128
+_NO_ROLE_NAMED = frozenset({Role.MEMBER})
 
 
 class DevelopmentIdentity:
@@ -30,6 +28,7 @@ class DevelopmentIdentity:
         """Return the caller that the metadata claims.
 
         `ims-tenant` is required; `ims-user`, `ims-roles` (separated by commas) and `ims-region` are not.
+        Who names no role is a member; who names any has exactly those.
         """
         # Who calls tends to call again: the claims are judged once.
         return self._judged(tuple(claim for claim in metadata if claim[0] in _CLAIMS))
@@ -37,16 +36,16 @@ class DevelopmentIdentity:
     def _judge(self, claimed: tuple[tuple[str, str | bytes], ...]) -> Caller:
         claims = _once_each(claimed)
         tenant_id = claims.get(TENANT, "")
-        if not _TENANT_ID.fullmatch(tenant_id):
+        if not TENANT_ID.fullmatch(tenant_id):
             raise _unauthenticated(
                 f"Say who you are: metadata '{TENANT}', 1 to 64 letters, digits, '.', '_', ':' and '-'."
             )
-        region = claims.get(REGION, self._home)
-        if not _REGION.fullmatch(region):
-            raise _unauthenticated(f"Metadata '{REGION}' is not the name of a region.")
+        region = claims.get(HOME, self._home)
+        if not REGION.fullmatch(region):
+            raise _unauthenticated(f"Metadata '{HOME}' is not the name of a region.")
         user_id = claims.get(USER, "")
-        if len(user_id) > _MAX_USER_LENGTH:
-            raise _unauthenticated(f"Metadata '{USER}' has more than {_MAX_USER_LENGTH} characters.")
+        if len(user_id) > MAX_USER_LENGTH:
+            raise _unauthenticated(f"Metadata '{USER}' has more than {MAX_USER_LENGTH} characters.")
         return Caller(
             tenant_id=TenantId(tenant_id),
             user_id=user_id,
@@ -69,7 +68,7 @@ def _roles(names: str) -> frozenset[Role]:
     unknown = wanted - set(Role)
     if unknown:
         raise _unauthenticated(f"Metadata '{ROLES}' names an unknown role; there are {', '.join(Role)}.")
-    return frozenset(Role(name) for name in wanted)
+    return frozenset(Role(name) for name in wanted) or _NO_ROLE_NAMED
 
 
 def _unauthenticated(message: str) -> Rejection:

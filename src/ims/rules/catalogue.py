@@ -1,8 +1,9 @@
 """Every RPC and the rules it is judged by; what the documentation and its tests read.
 
-An RPC on an image is first judged by SEE_IMAGE, and one that acts for a tenant by ACT_FOR_TENANT
-before that. Receiving and finishing are the later moments of an upload. An RPC that changes something is
-judged by REPEAT_CALL before all others, if it carries a request id.
+Every RPC is judged by CALL_RPC before anything else. An RPC on an image is then first judged by SEE_IMAGE,
+and one that acts for a tenant by ACT_FOR_TENANT before that. Receiving and finishing are the later moments
+of an upload. An RPC that changes something is judged by REPEAT_CALL before these, if it carries a request
+id.
 """
 
 from typing import Any
@@ -27,6 +28,7 @@ from ims.rules.publication import PUBLISH_IMAGE, UNPUBLISH_IMAGE
 from ims.rules.quotas import GET_TENANT_QUOTAS, SET_TENANT_QUOTAS
 from ims.rules.registered_uses import GET_USAGE, LIST_USES, REGISTER_USE, RELEASE_USE
 from ims.rules.repetition import REPEAT_CALL
+from ims.rules.roles import CALL_RPC
 from ims.rules.sharing import (
     ACCEPT_SHARE,
     GET_SHARE,
@@ -73,4 +75,5 @@ CATALOGUE: dict[str, tuple[Rule[Any], ...]] = {
 
 def all_rules() -> tuple[Rule[Any], ...]:
     """Return every rule of the catalogue once."""
-    return tuple(dict.fromkeys(rule for rules in CATALOGUE.values() for rule in rules))
+    of_some = [rule for rules in CATALOGUE.values() for rule in rules]
+    return tuple(dict.fromkeys([*CALL_RPC, *of_some]))

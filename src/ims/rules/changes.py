@@ -189,7 +189,7 @@ def only_administrators_deactivate_public_images(attempt: Attempt) -> Iterator[B
     if attempt.image.public and not attempt.caller.has(Role.ADMIN):
         yield breach(
             f"Only a caller with the role '{Role.ADMIN}' deactivates or reactivates a public image.",
-            requiredRole=Role.ADMIN,
+            requiredRoles=Role.ADMIN,
         )
 
 

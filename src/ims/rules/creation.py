@@ -63,7 +63,7 @@ def only_services_vouch_for_servers_volumes_and_backups(
         yield breach(
             f"Only a caller with the role '{Role.SERVICE}' declares that an image came from "
             f"{attempt.draft.source.kind}; a tenant creates from a file.",
-            requiredRole=Role.SERVICE,
+            requiredRoles=Role.SERVICE,
         )
 
 
@@ -74,7 +74,17 @@ def only_services_create_for_other_tenants(attempt: CreationAttempt) -> Iterator
         yield breach(
             f"Only a caller with the role '{Role.SERVICE}' creates images for another tenant.",
             subject="owner_tenant_id",
-            requiredRole=Role.SERVICE,
+            requiredRoles=Role.SERVICE,
+        )
+
+
+@rule("5.10", Reason.ROLE_REQUIRED, Category.FORBIDDEN)
+def only_members_create_from_files(attempt: CreationAttempt) -> Iterator[Breach]:
+    """A service creates from what it vouches for; from a file a member of the tenant does."""
+    if attempt.draft.source.kind not in SERVICE_SOURCES and not attempt.caller.has(Role.MEMBER):
+        yield breach(
+            f"Only a caller with the role '{Role.MEMBER}' creates from a file.",
+            requiredRoles=Role.MEMBER,
         )
 
 
@@ -224,6 +234,7 @@ def an_image_is_encrypted_with_a_usable_key(attempt: CreationAttempt) -> Iterato
 CREATE_IMAGE: tuple[Rule[CreationAttempt], ...] = (
     only_services_vouch_for_servers_volumes_and_backups,
     only_services_create_for_other_tenants,
+    only_members_create_from_files,
     *CONTENT,
     files_are_uploaded_by_their_owner_and_copies_made_by_copying,
     the_source_can_yield_such_an_image,

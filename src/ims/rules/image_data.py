@@ -102,7 +102,17 @@ def only_the_declaring_service_uploads_what_it_vouches_for(
         yield breach(
             f"The service that declared the image's source uploads its disks, with the role "
             f"'{Role.SERVICE}'.",
-            requiredRole=Role.SERVICE,
+            requiredRoles=Role.SERVICE,
+        )
+
+
+@rule("5.10", Reason.ROLE_REQUIRED, Category.FORBIDDEN)
+def only_members_upload_files_of_their_own(attempt: UploadAttempt) -> Iterator[Breach]:
+    """A service uploads what it declared; a tenant's own file a member of the tenant uploads."""
+    if attempt.image.declared_by is None and not attempt.caller.has(Role.MEMBER):
+        yield breach(
+            f"Only a caller with the role '{Role.MEMBER}' uploads a file of its own.",
+            requiredRoles=Role.MEMBER,
         )
 
 
@@ -167,6 +177,7 @@ START_UPLOAD: tuple[Rule[UploadAttempt], ...] = (
     the_disk_is_one_of_the_image,
     only_the_owner_or_its_service_uploads,
     only_the_declaring_service_uploads_what_it_vouches_for,
+    only_members_upload_files_of_their_own,
     every_field_can_be_read,
     *state_allows(Verb.UPLOAD),
     one_upload_at_a_time_fills_a_disk,

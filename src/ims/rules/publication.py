@@ -17,7 +17,7 @@ def only_administrators_publish(attempt: Attempt) -> Iterator[Breach]:
     if not attempt.caller.has(Role.ADMIN):
         yield breach(
             f"Only a caller with the role '{Role.ADMIN}' publishes and unpublishes images.",
-            requiredRole=Role.ADMIN,
+            requiredRoles=Role.ADMIN,
         )
 
 

@@ -92,7 +92,7 @@ def only_administrators_govern_quotas(attempt: QuotaAttempt) -> Iterator[Breach]
     if not attempt.caller.has(Role.ADMIN):
         yield breach(
             f"Only a caller with the role '{Role.ADMIN}' sees and sets the quotas of tenants.",
-            requiredRole=Role.ADMIN,
+            requiredRoles=Role.ADMIN,
         )
 
 

@@ -31,7 +31,7 @@ def only_services_act_for_other_tenants(attempt: Representation) -> Iterator[Bre
         yield breach(
             f"Only a caller with the role '{Role.SERVICE}' acts for another tenant.",
             subject="tenant_id",
-            requiredRole=Role.SERVICE,
+            requiredRoles=Role.SERVICE,
         )
 
 

@@ -19,6 +19,8 @@ from grpc_status import rpc_status
 
 from ims.domain.rejection import Category, Reason, Rejection, reject
 from ims.identity.interface import Identity
+from ims.rules.engine import enforce
+from ims.rules.roles import CALL_RPC, Call
 from ims.servicers.admission import HEALTH, REFLECTION, Doorstep, Room, Rooms
 from ims.servicers.current_call import set_current_caller
 from ims.servicers.errors import internal_status, to_status
@@ -39,7 +41,7 @@ _log = structlog.get_logger("ims.calls")
 
 
 class OutermostInterceptor(grpc.ServerInterceptor):
-    """Identifies the caller, then turns whatever is raised below into a status.
+    """Identifies the caller, sees to its roles, and turns whatever is raised below into a status.
 
     Serves all four shapes of RPC. It is the one place that aborts, so nobody has to recognise an abort
     in flight.
@@ -146,6 +148,8 @@ class OutermostInterceptor(grpc.ServerInterceptor):
         set_current_caller(caller)
         call.facts["tenant"] = caller.tenant_id
         call.facts["user"] = caller.user_id
+        # Before anything is read, so that the answer cannot depend on what there is.
+        enforce(CALL_RPC, Call(caller=caller, rpc=call.rpc))
 
     def _only_message(self, messages: Iterator[Any], context: grpc.ServicerContext) -> Any:
         message = self._patience.next_of(messages, context)
@@ -178,6 +182,7 @@ class _Call:
 
     def __init__(self, method: str, request_id: str, context: grpc.ServicerContext) -> None:
         self.method = method
+        self.rpc = method.rpartition("/")[2]
         self.facts: dict[str, Any] = {"method": method, "request_id": request_id}
         """What its line in the log says of it, beside how it ended."""
         self._request_id = request_id

@@ -1,0 +1,71 @@
+"""The law of roles: which RPC needs which role, whatever it is about (law 2.2)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from ims.domain.caller import Caller, Role
+from ims.domain.rejection import Category, Reason
+from ims.rules.engine import Breach, Rule, breach, rule
+
+_EVERYBODY: Final = frozenset(Role)
+_READERS: Final = frozenset({Role.READER, Role.MEMBER, Role.ADMIN})
+_MEMBERS: Final = frozenset({Role.MEMBER})
+_MEMBERS_AND_SERVICES: Final = frozenset({Role.MEMBER, Role.SERVICE})
+_MEMBERS_AND_ADMINISTRATORS: Final = frozenset({Role.MEMBER, Role.ADMIN})
+_ADMINISTRATORS: Final = frozenset({Role.ADMIN})
+
+SUFFICIENT_ROLES: Final[dict[str, frozenset[Role]]] = {
+    # ImageService
+    "CreateImage": _MEMBERS_AND_SERVICES,
+    "GetImage": _EVERYBODY,
+    "ListImages": _READERS,
+    "UpdateImage": _MEMBERS,
+    "DeleteImage": _MEMBERS,
+    "UndeleteImage": _MEMBERS,
+    "DeactivateImage": _MEMBERS_AND_ADMINISTRATORS,
+    "ReactivateImage": _MEMBERS_AND_ADMINISTRATORS,
+    "UploadImageData": _MEMBERS_AND_SERVICES,
+    "DownloadImageData": _EVERYBODY,
+    "ResolveImage": _EVERYBODY,
+    "GetQuotas": _READERS,
+    # SharingService
+    "ShareImage": _MEMBERS,
+    "UnshareImage": _MEMBERS,
+    "GetShare": _READERS,
+    "ListShares": _READERS,
+    "ListReceivedShares": _READERS,
+    "AcceptShare": _MEMBERS,
+    "RejectShare": _MEMBERS,
+    "LeaveShare": _MEMBERS,
+    # AdminService
+    "PublishImage": _ADMINISTRATORS,
+    "UnpublishImage": _ADMINISTRATORS,
+    "GetTenantQuotas": _ADMINISTRATORS,
+    "SetTenantQuotas": _ADMINISTRATORS,
+}
+"""Every RPC, and the roles of which each alone suffices to call it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """A caller calls an RPC."""
+
+    caller: Caller
+    rpc: str
+
+
+@rule("2.2", Reason.ROLE_REQUIRED, Category.FORBIDDEN)
+def an_rpc_is_called_with_a_role_that_suffices(call: Call) -> Iterator[Breach]:
+    """What a caller may do at all its roles say, whatever the call is about."""
+    # An RPC that nobody wrote into the table is nobody's.
+    sufficient = SUFFICIENT_ROLES.get(call.rpc, frozenset())
+    if sufficient.isdisjoint(call.caller.roles):
+        names = ", ".join(sorted(sufficient))
+        yield breach(
+            f"{call.rpc} needs one of these roles, and the caller has none of them: {names}.",
+            requiredRoles=names,
+        )
+
+
+CALL_RPC: tuple[Rule[Call], ...] = (an_rpc_is_called_with_a_role_that_suffices,)
