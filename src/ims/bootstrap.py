@@ -1,6 +1,7 @@
 """The one place where objects are made and joined: read it from top to bottom."""
 
 import ipaddress
+import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,12 +14,16 @@ import grpc
 import structlog
 
 from ims.blob_store.filesystem import FilesystemBlobStore
+from ims.domain.caller import Role
 from ims.domain.limits import Limits
 from ims.domain.quotas import Quotas
 from ims.domain.rejection import Rejection
 from ims.domain.tenant import Region, TenantId
 from ims.domain.vault import Vault
 from ims.identity.development import DevelopmentIdentity
+from ims.identity.interface import Identity
+from ims.identity.key_set import KeySet, KeysUnavailable, from_file, from_url
+from ims.identity.oidc import OidcIdentity, Trust
 from ims.providers.backups import ListedVaults
 from ims.providers.keys import LocalKeyFile
 from ims.providers.tenants import TenantDirectory
@@ -35,7 +40,7 @@ from ims.servicers.patience import Patience
 from ims.servicers.reflection import add_reflection
 from ims.servicers.sharing_servicer import SharingServicer
 from ims.servicers.use_servicer import UseServicer
-from ims.settings import Settings, SettingsError
+from ims.settings import OidcSetting, Settings, SettingsError
 from ims.use_cases.checkup import Finding, check_up
 from ims.use_cases.deployment import Deployment
 from ims.use_cases.image_data import keep_uploads_alive
@@ -84,6 +89,7 @@ class Service:
         """
         refuse_strangers(settings)
         self.settings = settings
+        self._identity = _identity(settings)
         self._shares_port = shares_port
         self._stack = ExitStack()
         self.deployment = _make_deployment(settings, now=now, closing=self._stack)
@@ -109,9 +115,8 @@ class Service:
         self.port = self._bind()
 
     def _make_server(self) -> grpc.Server:
-        identity = DevelopmentIdentity(home=self.deployment.region)
         interceptor = OutermostInterceptor(
-            identity, self._rooms, self._patience, self.deployment.database.until
+            self._identity, self._rooms, self._patience, self.deployment.database.until
         )
         server = grpc.server(
             self._rooms.calls,
@@ -182,6 +187,10 @@ class Service:
 # What is larger than the library's usual 4 MiB is a chunk of 4 MiB and its frame.
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", 4 * 1024**2 + 64 * 1024),
+    # Above the longest token, so that it is ours to say what becomes of a longer one: from the first on
+    # the library refuses some, from the second on all.
+    ("grpc.max_metadata_size", 32 * 1024),
+    ("grpc.absolute_max_metadata_size", 64 * 1024),
     # From 1,000 on the library drops a part of a crowd by itself, as CANCELLED and without a reason.
     ("grpc.server.max_pending_requests", 10_000),
     ("grpc.server.max_pending_requests_hard_limit", 10_000),
@@ -275,8 +284,13 @@ def examined(settings: Settings, *, settled: timedelta) -> Iterator[Iterator[Fin
 
 
 def refuse_strangers(settings: Settings) -> None:
-    """Raise SettingsError where others could call a service that believes whatever they say."""
-    if settings.allow_development_identity_on_network or _is_loopback(settings.host):
+    """Raise SettingsError where others could be believed to be who they are not."""
+    if _is_loopback(settings.host):
+        return
+    if settings.oidc is not None:
+        _refuse_plaintext(settings)
+        return
+    if settings.allow_development_identity_on_network:
         return
     message = (
         f"{settings.listen} can be reached by others, and with the development identity everybody is "
@@ -284,6 +298,70 @@ def refuse_strangers(settings: Settings) -> None:
         "allow_development_identity_on_network if that is what you want"
     )
     raise SettingsError(message)
+
+
+def _refuse_plaintext(settings: Settings) -> None:
+    if settings.allow_plaintext_on_network:
+        return
+    message = (
+        f"{settings.listen} can be reached by others, and without TLS whoever is in between reads the "
+        "tokens and is whose they are; listen on 127.0.0.1, or set allow_plaintext_on_network if what "
+        "stands in front of the service ends TLS"
+    )
+    raise SettingsError(message)
+
+
+def _identity(settings: Settings) -> Identity:
+    home = Region(settings.region)
+    oidc = settings.oidc
+    if oidc is None:
+        return DevelopmentIdentity(home=home)
+    return OidcIdentity(
+        Trust(
+            issuer=oidc.issuer,
+            audiences=frozenset(oidc.audiences),
+            algorithms=frozenset(oidc.algorithms),
+            skew_seconds=oidc.clock_skew_seconds,
+            home=home,
+            tenant_claim=oidc.tenant_claim,
+            tenant_pattern=re.compile(oidc.tenant_pattern) if oidc.tenant_pattern else None,
+            user_claim=oidc.user_claim,
+            roles_claim=oidc.roles_claim,
+            region_claim=oidc.region_claim,
+            role_names=oidc.role_names or {str(role): role for role in Role},
+            default_roles=frozenset(oidc.default_roles),
+        ),
+        _issuers_keys(oidc),
+        remember_seconds=oidc.cache_seconds,
+        remember_tokens=oidc.cached_tokens,
+    )
+
+
+def _issuers_keys(oidc: OidcSetting) -> KeySet:
+    try:
+        keys = KeySet(
+            from_file(oidc.jwks_file, max_bytes=oidc.jwks_max_bytes)
+            if oidc.jwks_file
+            else from_url(
+                oidc.jwks_url,
+                timeout_seconds=oidc.jwks_timeout_seconds,
+                max_bytes=oidc.jwks_max_bytes,
+                ca_file=oidc.jwks_ca_file,
+            ),
+            refresh_seconds=oidc.jwks_refresh_seconds,
+            keep_seconds=oidc.jwks_keep_seconds,
+            retry_seconds=oidc.jwks_retry_seconds,
+            wait_seconds=oidc.jwks_timeout_seconds,
+        )
+        if oidc.jwks_file:
+            keys.load()
+        else:
+            # An issuer that is away for now is no reason not to start.
+            keys.begin()
+    except (KeysUnavailable, OSError) as error:
+        message = f"the issuer's keys cannot be had: {error}"
+        raise SettingsError(message) from error
+    return keys
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,10 +1,20 @@
 """Every setting with its unit, default and meaning; read once, by `ims serve`, and passed on."""
 
 import os
+import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -12,6 +22,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from ims.domain.caller import Role
 from ims.domain.vault import VaultType
 
 GIB = 1024**3
@@ -42,6 +53,83 @@ class VaultSetting(BaseModel):
     capacity_gib: int = Field(ge=1)
 
 
+Algorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
+"""How a token can be signed. All have a private and a public key: a service that could make the tokens
+that it believes would be no proof of anything."""
+
+
+class OidcSetting(BaseModel):
+    """Whose tokens are believed, and what of them says who calls; docs/identity.md has examples."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    issuer: str = Field(min_length=1)
+    """What stands in a token's `iss`, to the letter."""
+    audiences: list[str] = Field(min_length=1)
+    """One of these stands in a token's `aud`."""
+    jwks_url: str = Field("", pattern=r"^($|https?://)")
+    """Where the issuer's public keys are fetched: https, or http on this machine."""
+    jwks_file: Path | None = None
+    """The file with the public keys, where they are not fetched."""
+    jwks_ca_file: Path | None = None
+    """The certificates by which the URL is trusted; left out, those of the system."""
+    jwks_refresh_seconds: float = Field(300, ge=1)
+    """How often the keys are fetched again; a key that the issuer takes back is believed as long."""
+    jwks_keep_seconds: float = Field(3600, ge=1)
+    """How long fetched keys are good while they cannot be fetched again."""
+    jwks_retry_seconds: float = Field(10, ge=0.1)
+    """How long after one fetch the next may be, however many unknown keys are asked for."""
+    jwks_timeout_seconds: float = Field(5, ge=0.1, le=60)
+    """How long a fetch may take."""
+    jwks_max_bytes: ByteSize = Field(ByteSize(1024**2), ge=1024)
+    """How large a key set may be."""
+    algorithms: list[Algorithm] = Field(["RS256", "PS256", "ES256", "EdDSA"], min_length=1)
+    """How a token may be signed."""
+    clock_skew_seconds: float = Field(30, ge=0, le=600)
+    """How far the issuer's clock and this one may be apart."""
+    tenant_claim: str = Field("tenant", min_length=1)
+    """The path of the claim with the tenant's id, with dots between: "project.id"."""
+    tenant_pattern: str = ""
+    """A regular expression for the whole claim, with one group that is the tenant's id."""
+    user_claim: str = Field("sub", min_length=1)
+    """The path of the claim with the user's id."""
+    roles_claim: str = Field("roles", min_length=1)
+    """The path of the claim with the roles: a list, or names with spaces between."""
+    region_claim: str = ""
+    """The path of the claim with the tenant's region; left out, every tenant is at home here."""
+    role_names: dict[str, Role] = {}
+    """The issuer's names of roles and ours for each; left out, ours are used as they are."""
+    default_roles: list[Role] = []
+    """What somebody has whose token gives no role known here; left out, none."""
+    cache_seconds: float = Field(300, ge=0)
+    """How long a token that was believed is believed without being verified again, if it has not
+    expired before."""
+    cached_tokens: int = Field(10_000, ge=0)
+    """How many believed tokens a worker remembers."""
+
+    @field_validator("tenant_pattern")
+    @classmethod
+    def _has_one_group(cls, pattern: str) -> str:
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"it is no regular expression: {error}") from error
+        if pattern and groups != 1:
+            raise ValueError("it has one group, which is the tenant's id")
+        return pattern
+
+    @model_validator(mode="after")
+    def _keys_come_from_one_place(self) -> Self:
+        if bool(self.jwks_url) == bool(self.jwks_file):
+            raise ValueError("the keys come from jwks_url or from jwks_file")
+        parts = urlsplit(self.jwks_url)
+        if parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
+            raise ValueError("jwks_url is https: whoever is in between could give keys of their own")
+        return self
+
+
 class Settings(BaseSettings):
     """What an operator can set: by flags, in the environment (IMS_…), in a TOML file, in this order."""
 
@@ -52,6 +140,9 @@ class Settings(BaseSettings):
     allow_development_identity_on_network: bool = False
     """Serve with the development identity on an address that others can reach, though everybody is
     whoever they say they are."""
+    allow_plaintext_on_network: bool = False
+    """Serve tokens without TLS on an address that others can reach, because what stands in front of the
+    service ends TLS."""
     region: str = Field("local", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     """The region that this deployment serves."""
     data: Path = Path("data")
@@ -103,6 +194,9 @@ class Settings(BaseSettings):
 
     request_memory_seconds: int = Field(24 * 3600, ge=1)
     """How long a repeated call with a request id gets its first answer again (law 5.9)."""
+
+    oidc: OidcSetting | None = None
+    """Whose tokens say who calls; left out, callers say it themselves, on this machine only."""
 
     tenant_directory: Literal["open", "closed"] = "open"
     """Whether tenants that are not listed below can be shared with (law 3.9)."""
