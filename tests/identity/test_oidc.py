@@ -6,6 +6,7 @@ import hmac
 import json
 import re
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -561,6 +562,23 @@ def oidc(**changes: object) -> dict[str, object]:
 def test_a_setting_that_makes_no_sense_is_named(changes, said):
     with pytest.raises(ValueError, match=said):
         Settings(oidc=oidc(**changes))
+
+
+DOCUMENT = (Path(__file__).parents[2] / "docs/identity.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "example", re.findall(r"^```toml\n(.*?)^```", DOCUMENT, re.DOTALL | re.MULTILINE)
+)
+def test_the_examples_of_the_document_are_settings(example: str):
+    assert Settings(**tomllib.loads(example)).oidc is not None
+
+
+def test_the_document_has_an_example_of_each_style():
+    patterns = re.findall(r'^tenant_pattern = (".*")$', DOCUMENT, re.MULTILINE)
+
+    assert len(re.findall(r"^```toml", DOCUMENT, re.MULTILINE)) == 3
+    assert re.fullmatch(json.loads(patterns[0]), "spiffe://example.org/cloud/nova")[1] == "nova"
 
 
 def test_keys_may_be_fetched_from_this_machine_without_tls():

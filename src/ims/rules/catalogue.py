@@ -1,9 +1,9 @@
 """Every RPC and the rules it is judged by; what the documentation and its tests read.
 
-Every RPC is judged by CALL_RPC before anything else. An RPC on an image is then first judged by SEE_IMAGE,
-and one that acts for a tenant by ACT_FOR_TENANT before that. Receiving and finishing are the later moments
-of an upload. An RPC that changes something is judged by REPEAT_CALL before these, if it carries a request
-id.
+Every RPC is judged by CALL_RPC before anything else. An RPC on an image is then first judged by
+SEE_IMAGE, and one that acts for a tenant by ACT_FOR_TENANT before that. Receiving and finishing are the
+later moments of an upload. An RPC that changes something is judged by REPEAT_CALL before these, if it
+carries a request id.
 """
 
 from typing import Any
