@@ -25,6 +25,7 @@ from builders import OWNER
 from calling import METHODS, REQUEST_ID, Declined, Tenant, declined
 from conftest import As, MakeService
 from ims.bootstrap import Service
+from ims.domain.caller import Role
 from ims.domain.rejection import Category
 from ims.repository import sqlite
 from ims.repository.database import Database
@@ -408,7 +409,7 @@ def test_a_million_empty_items_are_refused_without_a_word_on_each(
 
 @pytest.mark.parametrize("rpc", METHODS)
 def test_bytes_that_are_no_message_are_the_callers_mistake(rpc: str, as_: As):
-    seen = as_(OWNER).answer_raw(rpc, b"\xff\xff\xff")
+    seen = as_(OWNER, *Role).answer_raw(rpc, b"\xff\xff\xff")
 
     assert (seen.code, seen.reason, seen.metadata) == ("INVALID_ARGUMENT", "UNREADABLE_REQUEST", {})
     assert seen.reasons == ["UNREADABLE_REQUEST"]

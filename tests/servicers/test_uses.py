@@ -80,7 +80,7 @@ class TestRegistering:
         with declined() as seen:
             owner.RegisterUse(**a_server(image_id, tenant_id=RECIPIENT))
 
-        assert (seen.reason, seen.metadata) == ("ROLE_REQUIRED", {"requiredRole": "service"})
+        assert (seen.reason, seen.metadata) == ("ROLE_REQUIRED", {"requiredRoles": "service"})
 
     def test_the_same_again_is_the_same_use(self, recipient, nova, image_id):
         first = nova.RegisterUse(**a_server(image_id, tenant_id=RECIPIENT)).use

@@ -43,6 +43,11 @@ SUFFICIENT_ROLES: Final[dict[str, frozenset[Role]]] = {
     "UnpublishImage": _ADMINISTRATORS,
     "GetTenantQuotas": _ADMINISTRATORS,
     "SetTenantQuotas": _ADMINISTRATORS,
+    # UseService
+    "RegisterUse": _MEMBERS_AND_SERVICES,
+    "ReleaseUse": _MEMBERS_AND_SERVICES,
+    "ListUses": _EVERYBODY,
+    "GetUsage": _EVERYBODY,
 }
 """Every RPC, and the roles of which each alone suffices to call it."""
 
