@@ -14,12 +14,13 @@ import grpc
 import structlog
 
 from ims.blob_store.filesystem import FilesystemBlobStore
-from ims.domain.caller import Role
+from ims.domain.caller import Caller, Role
 from ims.domain.limits import Limits
 from ims.domain.quotas import Quotas
 from ims.domain.rejection import Rejection
 from ims.domain.tenant import Region, TenantId
 from ims.domain.vault import Vault
+from ims.identity.certificates import CertificateIdentity
 from ims.identity.development import DevelopmentIdentity
 from ims.identity.interface import Identity
 from ims.identity.key_set import KeySet, KeysUnavailable, from_file, from_url
@@ -39,8 +40,9 @@ from ims.servicers.page_tokens import KEY_BYTES
 from ims.servicers.patience import Patience
 from ims.servicers.reflection import add_reflection
 from ims.servicers.sharing_servicer import SharingServicer
+from ims.servicers.tls import CertificateFiles, Certificates, UnusableCertificate, names_of, no_names
 from ims.servicers.use_servicer import UseServicer
-from ims.settings import OidcSetting, Settings, SettingsError
+from ims.settings import ClientSetting, OidcSetting, Settings, SettingsError
 from ims.use_cases.checkup import Finding, check_up
 from ims.use_cases.deployment import Deployment
 from ims.use_cases.image_data import keep_uploads_alive
@@ -89,6 +91,7 @@ class Service:
         """
         refuse_strangers(settings)
         self.settings = settings
+        self._certificates = _certificates(settings)
         self._identity = _identity(settings)
         self._shares_port = shares_port
         self._stack = ExitStack()
@@ -116,7 +119,11 @@ class Service:
 
     def _make_server(self) -> grpc.Server:
         interceptor = OutermostInterceptor(
-            self._identity, self._rooms, self._patience, self.deployment.database.until
+            self._identity,
+            self._rooms,
+            self._patience,
+            self.deployment.database.until,
+            names_of=names_of if _clients(self.settings) else no_names,
         )
         server = grpc.server(
             self._rooms.calls,
@@ -136,7 +143,11 @@ class Service:
 
     def _bind(self) -> int:
         try:
-            port = self._server.add_insecure_port(self.settings.listen)
+            if self._certificates is None:
+                port = self._server.add_insecure_port(self.settings.listen)
+            else:
+                credentials = self._certificates.credentials()
+                port = self._server.add_secure_port(self.settings.listen, credentials)
         except RuntimeError as error:
             self._stack.close()
             message = f"cannot listen on {self.settings.listen}: in use, or no address of this machine"
@@ -203,6 +214,7 @@ _OPTIONS: Final = (
 def prepare(settings: Settings) -> None:
     """Do what is done once, before the workers start. Raises SettingsError when they could not."""
     refuse_strangers(settings)
+    _certificates(settings)
     with ExitStack() as closing:
         _make_deployment(settings, now=_utc_now, closing=closing)
 
@@ -287,14 +299,14 @@ def refuse_strangers(settings: Settings) -> None:
     """Raise SettingsError where others could be believed to be who they are not."""
     if _is_loopback(settings.host):
         return
-    if settings.oidc is not None:
+    if settings.oidc is not None and settings.tls is None:
         _refuse_plaintext(settings)
-        return
-    if settings.allow_development_identity_on_network:
+    believes_anybody = settings.oidc is None and not _clients(settings)
+    if not believes_anybody or settings.allow_development_identity_on_network:
         return
     message = (
         f"{settings.listen} can be reached by others, and with the development identity everybody is "
-        "whoever they say they are; listen on 127.0.0.1, or set "
+        "whoever they say they are; listen on 127.0.0.1, or set oidc or tls.clients, or "
         "allow_development_identity_on_network if that is what you want"
     )
     raise SettingsError(message)
@@ -305,24 +317,59 @@ def _refuse_plaintext(settings: Settings) -> None:
         return
     message = (
         f"{settings.listen} can be reached by others, and without TLS whoever is in between reads the "
-        "tokens and is whose they are; listen on 127.0.0.1, or set allow_plaintext_on_network if what "
-        "stands in front of the service ends TLS"
+        "tokens and is whose they are; listen on 127.0.0.1, or set tls, or allow_plaintext_on_network "
+        "if what stands in front of the service ends TLS"
     )
     raise SettingsError(message)
 
 
 def _identity(settings: Settings) -> Identity:
+    """Return who knows the callers. Raises SettingsError."""
+    tokens = None if settings.oidc is None else _token_identity(settings, settings.oidc)
     home = Region(settings.region)
-    oidc = settings.oidc
-    if oidc is None:
-        return DevelopmentIdentity(home=home)
+    callers = {
+        client.name: Caller(
+            tenant_id=TenantId(client.tenant),
+            user_id=client.user,
+            roles=client.roles,
+            region=Region(client.region) if client.region else home,
+        )
+        for client in _clients(settings)
+    }
+    if callers:
+        return CertificateIdentity(callers, tokens)
+    return tokens or DevelopmentIdentity(home=home)
+
+
+def _clients(settings: Settings) -> tuple[ClientSetting, ...]:
+    return settings.tls.clients if settings.tls is not None else ()
+
+
+def _certificates(settings: Settings) -> Certificates | None:
+    """Return what connections are secured with, if they are. Raises SettingsError."""
+    tls = settings.tls
+    if tls is None:
+        return None
+    files = CertificateFiles(
+        certificate=tls.certificate,
+        key=tls.key,
+        client_authorities=tls.client_ca,
+    )
+    try:
+        return Certificates(files)
+    except UnusableCertificate as error:
+        message = f"setting tls: {error}"
+        raise SettingsError(message) from error
+
+
+def _token_identity(settings: Settings, oidc: OidcSetting) -> Identity:
     return OidcIdentity(
         Trust(
             issuer=oidc.issuer,
             audiences=frozenset(oidc.audiences),
             algorithms=frozenset(oidc.algorithms),
             skew_seconds=oidc.clock_skew_seconds,
-            home=home,
+            home=Region(settings.region),
             tenant_claim=oidc.tenant_claim,
             tenant_pattern=re.compile(oidc.tenant_pattern) if oidc.tenant_pattern else None,
             user_claim=oidc.user_claim,

@@ -28,7 +28,11 @@ from ims.domain.vault import VaultType
 GIB = 1024**3
 
 _PREFIX = "IMS_"
-_CLIENT_VARIABLES = {"IMS_SERVER", "IMS_TENANT", "IMS_USER", "IMS_ROLES"}
+_CLIENT_VARIABLES = {
+    *("IMS_SERVER", "IMS_TENANT", "IMS_USER", "IMS_ROLES"),
+    *("IMS_SECURE", "IMS_CA", "IMS_CERTIFICATE", "IMS_KEY", "IMS_TOKEN", "IMS_TOKEN_FILE"),
+    *("IMS_TOKEN_URL", "IMS_CLIENT_ID", "IMS_CLIENT_SECRET", "IMS_CLIENT_SECRET_FILE", "IMS_SCOPE"),
+}
 """What the same environment may hold for the `ims` command as a client."""
 
 
@@ -51,6 +55,45 @@ class VaultSetting(BaseModel):
     id: str
     type: VaultType = VaultType.SERVER_BACKUP
     capacity_gib: int = Field(ge=1)
+
+
+class ClientSetting(BaseModel):
+    """Whom a client certificate stands for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    """One of the certificate's subject alternative names: a SPIFFE id, spiffe://…, or a DNS name."""
+    tenant: str = Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")
+    user: str = Field("", max_length=128)
+    roles: frozenset[Role] = Field(min_length=1)
+    region: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,64}$")
+    """Where its tenant is at home; left out, here."""
+
+
+class TlsSetting(BaseModel):
+    """What connections are secured with; all files are PEM, and replacing them needs no restart."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    certificate: Path
+    """The service's certificate, and after it those that lead to its authority."""
+    key: Path
+    """Its private key, without a password."""
+    client_ca: Path | None = None
+    """The authorities of clients' certificates; then nobody connects without one of theirs. Left out,
+    clients need none."""
+    clients: tuple[ClientSetting, ...] = ()
+    """Who calls with which certificate, if without a token."""
+
+    @model_validator(mode="after")
+    def _clients_have_an_authority(self) -> Self:
+        if self.client_ca is None and self.clients:
+            raise ValueError("client_ca is missing: by whom are clients' certificates to be verified?")
+        names = [client.name for client in self.clients]
+        if len(names) != len(set(names)):
+            raise ValueError("a client's name is there more than once")
+        return self
 
 
 Algorithm = Literal[
@@ -137,6 +180,8 @@ class Settings(BaseSettings):
 
     listen: str = "127.0.0.1:50051"
     """The address and port to serve on; port 0 takes any free one."""
+    tls: TlsSetting | None = None
+    """What connections are secured with; left out, they are not."""
     allow_development_identity_on_network: bool = False
     """Serve with the development identity on an address that others can reach, though everybody is
     whoever they say they are."""

@@ -110,13 +110,33 @@ def _greet(settings: "Settings") -> None:
     processes = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
     print(  # noqa: T201 - what the command is for
         f"ims {version('ims')} listens on {settings.listen}, region {settings.region}, {processes}, "
-        "development identity\n"
+        f"{_identities(settings)}\n"
         f"  catalogue  {where}\n"
         f"  blobs      {settings.blob_folder}\n"
-        f"  try        grpcurl -plaintext -H 'ims-tenant: acme' {settings.listen} "
+        f"  try        grpcurl {_how(settings)} {settings.listen} "
         "ims.v1.ImageService/ListImages",
         flush=True,
     )
+
+
+def _identities(settings: "Settings") -> str:
+    """Return how connections are secured and by what callers are known."""
+    proofs = [
+        *(["tokens"] if settings.oidc else []),
+        *(["client certificates"] if settings.tls and settings.tls.clients else []),
+    ]
+    known_by = " and ".join(proofs) or "development identity"
+    return f"TLS, {known_by}" if settings.tls else known_by
+
+
+def _how(settings: "Settings") -> str:
+    """Return the options to call it with from this machine."""
+    secured = "-plaintext" if settings.tls is None else "-cacert CA.pem"
+    if settings.tls and settings.tls.clients:
+        secured += " -cert CLIENT.pem -key CLIENT-KEY.pem"
+        if not settings.oidc:
+            return secured
+    return f"{secured} -H '{'authorization: Bearer TOKEN' if settings.oidc else 'ims-tenant: acme'}'"
 
 
 def _say(sentence: str, code: ExitCode) -> ExitCode:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from ims.domain.caller import Caller, Role
 from ims.domain.rejection import Category, Reason, Rejection, reject
 from ims.domain.tenant import Region, TenantId
-from ims.identity.interface import Metadata
+from ims.identity.interface import Metadata, Names
 from ims.identity.shapes import MAX_USER_LENGTH, REGION, TENANT_ID
 
 TENANT, USER, ROLES, HOME = "ims-tenant", "ims-user", "ims-roles", "ims-region"
@@ -24,7 +24,7 @@ class DevelopmentIdentity:
         self._home = home
         self._judged = lru_cache(maxsize=1024)(self._judge)
 
-    def caller_of(self, metadata: Metadata) -> Caller:
+    def caller_of(self, metadata: Metadata, names: Names = ()) -> Caller:  # noqa: ARG002 - proves nothing
         """Return the caller that the metadata claims.
 
         `ims-tenant` is required; `ims-user`, `ims-roles` (separated by commas) and `ims-region` are not.

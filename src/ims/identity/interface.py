@@ -1,15 +1,23 @@
 """What an identity promises: it tells from what came with a call who calls."""
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from ims.domain.caller import Caller
 
 Metadata = Iterable[tuple[str, str | bytes]]
+Names = tuple[str, ...]
+"""What a verified client certificate names its owner: SPIFFE ids and DNS names; none without one."""
+
+AUTHORIZATION: Final = "authorization"
+"""Where a call carries its token."""
 
 
 class Identity(Protocol):
     """Knows who calls."""
 
-    def caller_of(self, metadata: Metadata) -> Caller:
-        """Return who sent a call with this metadata. Raises Rejection UNAUTHENTICATED."""
+    def caller_of(self, metadata: Metadata, names: Names = ()) -> Caller:
+        """Return who sent a call with this metadata, with a certificate of these names.
+
+        Raises Rejection UNAUTHENTICATED.
+        """

@@ -23,11 +23,10 @@ import structlog
 from ims.domain.caller import Caller, Role
 from ims.domain.rejection import Category, Reason, Rejection, reject
 from ims.domain.tenant import Region, TenantId
-from ims.identity.interface import Metadata
+from ims.identity.interface import AUTHORIZATION, Metadata, Names
 from ims.identity.key_set import KeySet
 from ims.identity.shapes import MAX_USER_LENGTH, REGION, TENANT_ID
 
-AUTHORIZATION: Final = "authorization"
 MAX_TOKEN_BYTES: Final = 16 * 1024
 NOT_BELIEVED: Final = "The call carries no token that this service believes."
 
@@ -89,7 +88,7 @@ class OidcIdentity:
         self._remember_seconds = remember_seconds
         self._known = _KnownTokens(remember_tokens)
 
-    def caller_of(self, metadata: Metadata) -> Caller:
+    def caller_of(self, metadata: Metadata, names: Names = ()) -> Caller:  # noqa: ARG002 - tokens decide
         """Return whom the token in the metadata vouches for. Raises Rejection UNAUTHENTICATED."""
         try:
             return self._caller_of(_only_authorization(metadata))

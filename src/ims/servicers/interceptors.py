@@ -18,14 +18,15 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from ims.domain.rejection import Category, Reason, Rejection, reject
-from ims.identity.interface import Identity
+from ims.identity.interface import Identity, Names
 from ims.rules.engine import enforce
 from ims.rules.roles import CALL_RPC, Call
 from ims.servicers.admission import HEALTH, REFLECTION, Doorstep, Room, Rooms
-from ims.servicers.current_call import set_current_caller
+from ims.servicers.current_call import set_current_caller, set_current_request_id
 from ims.servicers.errors import internal_status, to_status
 from ims.servicers.patience import END, Patience
 from ims.servicers.ready import as_it_is
+from ims.servicers.tls import no_names
 
 REQUEST_ID: Final = "ims-request-id"
 OPEN_TO_ALL: Final = (HEALTH, REFLECTION)
@@ -47,8 +48,18 @@ class OutermostInterceptor(grpc.ServerInterceptor):
     in flight.
     """
 
-    def __init__(self, identity: Identity, rooms: Rooms, patience: Patience, until: Until) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        rooms: Rooms,
+        patience: Patience,
+        until: Until,
+        *,
+        names_of: Callable[[grpc.ServicerContext], Names] = no_names,
+    ) -> None:
+        """Take who knows the callers, what bounds their calls, and what tells a certificate's names."""
         self._identity = identity
+        self._names_of = names_of
         self._rooms = rooms
         self._patience = patience
         self._until = until
@@ -139,12 +150,14 @@ class OutermostInterceptor(grpc.ServerInterceptor):
         return call
 
     def _begin(self, method: str, context: grpc.ServicerContext) -> "_Call":
-        return _Call(method, f"{self._prefix}-{next(self._numbers):x}", context)
+        request_id = f"{self._prefix}-{next(self._numbers):x}"
+        set_current_request_id(request_id)
+        return _Call(method, request_id, context)
 
     def _identify(self, call: "_Call", context: grpc.ServicerContext) -> None:
         if call.method.startswith(OPEN_TO_ALL):
             return
-        caller = self._identity.caller_of(context.invocation_metadata())
+        caller = self._identity.caller_of(context.invocation_metadata(), self._names_of(context))
         set_current_caller(caller)
         call.facts["tenant"] = caller.tenant_id
         call.facts["user"] = caller.user_id
