@@ -3,11 +3,14 @@
 import json
 import logging
 import os
+import re
 import sys
 from typing import Final
 
 import structlog
 from structlog.typing import EventDict
+
+from ims.servicers.current_call import current_request_id
 
 
 def log_as_json() -> None:
@@ -18,7 +21,10 @@ def log_as_json() -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _add_pid,
+            _add_request_id,
+            # Of a traceback the lines alone: its variables may hold a token or a tenant's data.
             structlog.processors.format_exc_info,
+            redact,
             structlog.processors.JSONRenderer(serializer=_serialize),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -32,6 +38,31 @@ def _add_pid(_logger: object, _method: str, event: EventDict) -> EventDict:
     event["pid"] = os.getpid()
     return event
 
+
+def _add_request_id(_logger: object, _method: str, event: EventDict) -> EventDict:
+    request_id = current_request_id()
+    if request_id is not None:
+        event.setdefault("request_id", request_id)
+    return event
+
+
+def redact(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Take out of a line what gives whoever reads it the rights of another."""
+    for name, value in event.items():
+        if name in _SECRET:
+            event[name] = _REDACTED
+        elif isinstance(value, str) and ("://" in value or "eyJ" in value or "earer" in value):
+            event[name] = _TELLING.sub(_REDACTED, value)
+    return event
+
+
+_REDACTED: Final = "[redacted]"
+_SECRET: Final = frozenset({"authorization", "token", "password", "secret", "key", "client_secret"})
+_TELLING: Final = re.compile(
+    r"(?<=://)[^/\s@]*:[^/\s@]*(?=@)"  # user and password of an address
+    r"|eyJ[\w-]{8,}\.[\w-]*(\.[\w-]*)?"  # a token, whole or begun
+    r"|(?<=[Bb]earer )\S+"
+)
 
 # Made once: what `json.dumps` does for every line when it is told how to write what JSON does not know.
 _ENCODER: Final = json.JSONEncoder(default=repr)
