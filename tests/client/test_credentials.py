@@ -47,6 +47,7 @@ def test_what_is_not_said_is_not_sent(scripted, heard, methods):
 
 def test_other_credentials_are_asked_anew_for_each_call(scripted, heard, methods):
     class Tokens:
+        secret = True
         count = 0
 
         def metadata(self):

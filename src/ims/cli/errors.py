@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from ims.cli import printing
 from ims.cli.advice import on_rejection
-from ims.client import DamagedDownload, Declined, Unreachable, Violation
+from ims.client import DamagedDownload, Declined, NoToken, Unreachable, Violation
 
 
 class ExitCode(IntEnum):
@@ -41,7 +41,7 @@ class TroubleTeller(TyperGroup):
             for note in _notes(interrupt):
                 typer.echo(note, err=True)
             raise
-        except (Declined, Unreachable, DamagedDownload, OSError) as error:
+        except (Declined, Unreachable, NoToken, DamagedDownload, OSError) as error:
             trouble = _trouble(error, command=ctx.obj.command)
         except Exception as error:
             if hasattr(error, "exit_code") or ctx.obj.traceback:  # the former are typer's own
@@ -132,6 +132,14 @@ def _trouble(error: Exception, *, command: str) -> Trouble:
                 str(error),
                 notes=notes,
                 advice=("Is it running there? --server or IMS_SERVER says where it is.",),
+            )
+        case NoToken():
+            return Trouble(
+                ExitCode.UNREACHABLE,
+                "NO_TOKEN",
+                "There is nothing to prove who you are",
+                str(error),
+                notes=notes,
             )
         case DamagedDownload():
             return Trouble(

@@ -1,13 +1,17 @@
 """The `ims` command: its global options, and all its commands together."""
 
 from importlib.metadata import version as version_of
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Final
 
 import typer
 
-from ims.cli import doctor, image, key, migrate, printing, quota, serve, share, use
+from ims.cli import doctor, image, keys, migrate, printing, quota, serve, share, use
+from ims.cli.connecting import Connecting
 from ims.cli.errors import TroubleTeller
 from ims.cli.session import Json, Session
+
+_PROVING: Final = "Connecting, and proving who you are"
 
 app = typer.Typer(
     cls=TroubleTeller,
@@ -22,7 +26,7 @@ app.add_typer(quota.app, name="quota", help="See how much you can have; set it f
 app.command("serve")(serve.serve)
 app.command("migrate")(migrate.migrate)
 app.command("doctor")(doctor.doctor)
-app.add_typer(key.app, name="key", help="Keep a server's keys for encryption at rest.")
+app.add_typer(keys.app, name="key", help="Keep a server's keys for encryption at rest.")
 
 
 @app.callback()
@@ -40,12 +44,86 @@ def main(
     ] = "",
     roles: Annotated[
         str,
-        typer.Option(envvar="IMS_ROLES", metavar="ROLE,...", help="Your roles: service, admin."),
+        typer.Option(
+            envvar="IMS_ROLES", metavar="ROLE,...", help="Your roles: reader, member, service, admin."
+        ),
     ] = "",
     region: Annotated[
         str,
         typer.Option(envvar="IMS_REGION", metavar="REGION", help="Where you are, if elsewhere."),
     ] = "",
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="IMS_TOKEN_FILE",
+            metavar="FILE",
+            help="Your token; or the token itself in IMS_TOKEN.",
+            rich_help_panel=_PROVING,
+        ),
+    ] = None,
+    token_url: Annotated[
+        str,
+        typer.Option(
+            envvar="IMS_TOKEN_URL",
+            metavar="URL",
+            help="Where an issuer gives you one, for your id and secret.",
+            rich_help_panel=_PROVING,
+        ),
+    ] = "",
+    client_id: Annotated[
+        str,
+        typer.Option(
+            envvar="IMS_CLIENT_ID", metavar="ID", help="Your id there.", rich_help_panel=_PROVING
+        ),
+    ] = "",
+    client_secret_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="IMS_CLIENT_SECRET_FILE",
+            metavar="FILE",
+            help="Your secret there; or the secret itself in IMS_CLIENT_SECRET.",
+            rich_help_panel=_PROVING,
+        ),
+    ] = None,
+    scope: Annotated[
+        str,
+        typer.Option(
+            envvar="IMS_SCOPE", metavar="SCOPE", help="What to ask for there.", rich_help_panel=_PROVING
+        ),
+    ] = "",
+    secure: Annotated[
+        bool,
+        typer.Option(
+            "--secure",
+            envvar="IMS_SECURE",
+            help="Connect by TLS, and believe the system's authorities.",
+            rich_help_panel=_PROVING,
+        ),
+    ] = False,
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="IMS_CA",
+            metavar="FILE",
+            help="Connect by TLS, and believe these authorities.",
+            rich_help_panel=_PROVING,
+        ),
+    ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="IMS_CERTIFICATE",
+            metavar="FILE",
+            help="Your certificate, where the service asks for one.",
+            rich_help_panel=_PROVING,
+        ),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key", envvar="IMS_KEY", metavar="FILE", help="Its key.", rich_help_panel=_PROVING
+        ),
+    ] = None,
     json: Json = False,
     traceback: Annotated[bool, typer.Option("--traceback", hidden=True)] = False,
 ) -> None:
@@ -59,6 +137,17 @@ def main(
         user=user,
         roles=tuple(role.strip() for role in roles.split(",") if role.strip()),
         region=region,
+        connecting=Connecting(
+            secure=secure,
+            ca=ca,
+            certificate=certificate,
+            key=key,
+            token_file=token_file,
+            token_url=token_url,
+            client_id=client_id,
+            client_secret_file=client_secret_file,
+            scope=scope,
+        ),
         json=json,
         traceback=traceback,
     )

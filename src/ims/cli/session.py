@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from rich.console import RenderableType
 
 from ims.cli import printing
+from ims.cli.connecting import Connecting
 from ims.client import Client
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for scripts.")]
@@ -25,6 +26,7 @@ class Session:
     user: str
     roles: tuple[str, ...]
     region: str
+    connecting: Connecting
     json: bool
     """Whether a program reads what is printed."""
     traceback: bool
@@ -34,11 +36,21 @@ class Session:
 
     def client(self) -> Client:
         """Return a client for the caller, not yet connected."""
-        if not self.tenant:
-            raise typer.BadParameter("Say who calls, here or in IMS_TENANT.", param_hint="--tenant")
+        proven = self.connecting.credentials()
+        if not self.tenant and proven is None:
+            raise typer.BadParameter(
+                "Say who calls, here or in IMS_TENANT; or prove it, with a token or a certificate.",
+                param_hint="--tenant",
+            )
         try:
             return Client(
-                self.server, tenant=self.tenant, user=self.user, roles=self.roles, region=self.region
+                self.server,
+                tenant=self.tenant,
+                user=self.user,
+                roles=self.roles,
+                region=self.region,
+                credentials=proven,
+                tls=self.connecting.tls(),
             )
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error

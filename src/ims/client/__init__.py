@@ -1,11 +1,20 @@
 """Calls the service from Python: channel, typed errors, transfers; knows no room of the server."""
 
 from ims.client.client import Client
-from ims.client.credentials import Credentials, DevelopmentIdentity
+from ims.client.credentials import (
+    CertificateOnly,
+    ClientCredentials,
+    Credentials,
+    DevelopmentIdentity,
+    NoToken,
+    Token,
+    TokenFile,
+)
 from ims.client.disk_format import guess_format
 from ims.client.errors import DamagedDownload, Declined, Unreachable, Violation
 from ims.client.files import Progress, sha256_of
 from ims.client.images import ImageAttributes, ImageChanges, NewImageAttributes
+from ims.client.security import Tls
 from ims.client.vocabulary import (
     Disk,
     ErrorReason,
@@ -24,7 +33,9 @@ from ims.client.vocabulary import (
 )
 
 __all__ = [
+    "CertificateOnly",
     "Client",
+    "ClientCredentials",
     "Credentials",
     "DamagedDownload",
     "Declined",
@@ -35,6 +46,7 @@ __all__ = [
     "ImageAttributes",
     "ImageChanges",
     "NewImageAttributes",
+    "NoToken",
     "OperatingSystem",
     "Progress",
     "ReceivedShare",
@@ -45,6 +57,9 @@ __all__ = [
     "Share",
     "Source",
     "TenantUsage",
+    "Tls",
+    "Token",
+    "TokenFile",
     "Unreachable",
     "UsageSummary",
     "Use",

@@ -6,6 +6,7 @@ from ims.client.administration import AdminCalls
 from ims.client.connection import DEFAULT_TIMEOUT_SECONDS
 from ims.client.credentials import Credentials, DevelopmentIdentity
 from ims.client.files import FileCalls
+from ims.client.security import Tls
 from ims.client.sharing import SharingCalls
 from ims.client.uses import UseCalls
 
@@ -35,13 +36,18 @@ class Client(FileCalls, SharingCalls, UseCalls, AdminCalls):
         roles: Iterable[str] = (),
         region: str = "",
         credentials: Credentials | None = None,
+        tls: Tls | None = None,
+        plaintext: bool = False,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     ) -> None:
         """Connect to `HOST:PORT` as a tenant, or as whom the credentials say.
 
         `timeout_seconds` is for small calls; transfers take as long as they take. Raises ValueError
-        for an identity that the wire cannot carry.
+        for an identity that the wire cannot carry, for files that cannot be read, and for a token
+        without TLS to another machine, unless `plaintext` says that something else encrypts.
         """
         if credentials is None:
             credentials = DevelopmentIdentity(tenant, user=user, roles=roles, region=region)
-        super().__init__(server, credentials, timeout_seconds=timeout_seconds)
+        super().__init__(
+            server, credentials, tls=tls, plaintext=plaintext, timeout_seconds=timeout_seconds
+        )

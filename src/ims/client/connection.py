@@ -16,6 +16,7 @@ from ims.client.repetition import (
     give_request_id,
     may_be_repeated,
 )
+from ims.client.security import Tls, is_on_this_machine
 from ims.v1.admin_service_pb2_grpc import AdminServiceStub
 from ims.v1.image_service_pb2_grpc import ImageServiceStub
 from ims.v1.sharing_service_pb2_grpc import SharingServiceStub
@@ -55,12 +56,23 @@ class Connection:
     """A channel to one server, over which one identity calls. Threads may share it."""
 
     def __init__(
-        self, server: str, credentials: Credentials, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+        self,
+        server: str,
+        credentials: Credentials,
+        *,
+        tls: Tls | None = None,
+        plaintext: bool = False,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     ) -> None:
         self.server = server
         self._credentials = credentials
         self._timeout_seconds = timeout_seconds
-        self._channel = grpc.insecure_channel(server, options=_OPTIONS)
+        if tls is not None:
+            self._channel = grpc.secure_channel(server, tls.credentials(), options=_OPTIONS)
+        elif credentials.secret and not plaintext and not is_on_this_machine(server):
+            raise ValueError(f"A token would go to {server} for everybody to read: use TLS.")
+        else:
+            self._channel = grpc.insecure_channel(server, options=_OPTIONS)
         # Not later: on a channel that was closed meanwhile, grpc ends the process.
         self._images = ImageServiceStub(self._channel)
         self._sharing = SharingServiceStub(self._channel)
