@@ -4,25 +4,35 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from ims.settings import load
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+SETTINGS_FILES = [
+    block
+    for page in (README, (ROOT / "docs" / "production.md").read_text())
+    for block in re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+]
 
 
-def block(language: str) -> str:
-    found = re.search(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    assert found is not None
-    return found[1]
-
-
-def test_the_settings_file_in_readme_is_read_as_it_stands(tmp_path):
+@pytest.mark.parametrize("example", SETTINGS_FILES)
+def test_the_settings_files_that_users_are_shown_are_read_as_they_stand(tmp_path, example: str):
     path = tmp_path / "ims.toml"
-    path.write_text(block("toml"))
+    path.write_text(example)
 
     settings = load(path, {})
 
-    for name in tomllib.loads(block("toml")):
+    for name in tomllib.loads(example):
         assert name in settings.model_fields_set
+
+
+def test_a_production_start_takes_ten_lines():
+    production = SETTINGS_FILES[-2]
+
+    assert {"tls", "oidc"} <= tomllib.loads(production).keys()
+    assert len([line for line in production.splitlines() if not line.startswith("[")]) <= 10
 
 
 def test_every_file_that_readme_leads_to_exists():
