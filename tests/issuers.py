@@ -1,6 +1,7 @@
 """Issuers of tokens: a real one, and one whose tokens can be wrong in every way."""
 
 import base64
+import fcntl
 import json
 import shutil
 import subprocess
@@ -84,6 +85,13 @@ def _installed() -> Path:
     wanted = (HERE / "package-lock.json").read_text()
     done = INSTALLED / "installed"
     INSTALLED.mkdir(parents=True, exist_ok=True)
+    # Tests run in several processes at once; one installs, and the others wait for it.
+    with (INSTALLED / "installing").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        return _install(done, wanted)
+
+
+def _install(done: Path, wanted: str) -> Path:
     for name in ("package.json", "package-lock.json", ".npmrc", "issuer.js"):
         shutil.copy(HERE / name, INSTALLED / name)
     if not done.exists() or done.read_text() != wanted:
