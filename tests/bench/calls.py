@@ -8,7 +8,6 @@ from bench.load import calls_per_second
 from bench.medians import in_turns
 from bench.session import Session, rpc
 
-SIZE = 100_000
 PAGE = 100
 LISTERS = 2
 """How many load generators ask for pages: a list is long, so that fewer at once are a full load."""
@@ -16,9 +15,9 @@ TARGETS = {"SQLite": 0.6, "PostgreSQL": 0.4}
 
 
 def getting_an_image(session: Session) -> Iterator[Figure]:
-    """GetImage ÷ no-op, in a catalogue of 100,000."""
+    """GetImage ÷ no-op, in a large catalogue."""
     for kind in KINDS:
-        seeded = session.filled(kind, SIZE)
+        seeded = session.filled(kind, session.large)
         ids = session.ids(seeded)
         with session.serving(seeded.url) as server, session.bare() as bare:
             costs = {
@@ -45,9 +44,9 @@ def getting_an_image(session: Session) -> Iterator[Figure]:
 
 
 def listing_images(session: Session) -> Iterator[Figure]:
-    """ListImages of 100 ÷ GetImage, both in images a second, in a catalogue of 100,000."""
+    """ListImages of 100 ÷ GetImage, both in images a second, in a large catalogue."""
     for kind in KINDS:
-        seeded = session.filled(kind, SIZE)
+        seeded = session.filled(kind, session.large)
         ids = session.ids(seeded)
         with session.serving(seeded.url) as server:
             page = rpc(server, "ListImages", page_size=PAGE)
@@ -79,7 +78,7 @@ def listing_images(session: Session) -> Iterator[Figure]:
 def two_processes(session: Session) -> Iterator[Figure]:
     """GetImage of two processes ÷ one process."""
     for kind in KINDS[: 1 if session.quick else None]:
-        seeded = session.filled(kind, SIZE)
+        seeded = session.filled(kind, session.large)
         ids = session.ids(seeded)
         with (
             session.serving(seeded.url, workers=1) as one,

@@ -47,6 +47,11 @@ class Session:
         return 3 if self.quick else 7
 
     @property
+    def large(self) -> int:
+        """How many images are in a large catalogue: filling it takes its time."""
+        return 20_000 if self.quick else 100_000
+
+    @property
     def seconds(self) -> float:
         """How long one run goes on."""
         return 1.2 if self.quick else 4
@@ -63,7 +68,7 @@ class Session:
     def sizes(self, kind: str) -> tuple[int, ...]:
         """Return how large the catalogues are whose lists are compared."""
         if self.quick:
-            return (1_000, 100_000)
+            return (1_000, self.large)
         return (1_000, 100_000, 1_000_000) if kind == "PostgreSQL" else (1_000, 100_000)
 
     @contextmanager

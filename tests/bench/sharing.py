@@ -20,7 +20,6 @@ from ims.domain.image import ImageState, ImageType
 from ims.repository.tables import images
 from serving import Server
 
-SIZE = 100_000
 CONNECTIONS = 32
 CALLS_A_SECOND = 1_000
 """About how many calls a run makes for each second that it is to last."""
@@ -39,7 +38,7 @@ def require_ghz() -> str:
 
 def sharing_an_image(session: Session) -> Iterator[Figure]:
     """ShareImage of one tenant ÷ no-op, each call with another image; statements of one call."""
-    seeded = session.filled("PostgreSQL", SIZE)
+    seeded = session.filled("PostgreSQL", session.large)
     shareable = session.ids(
         seeded, images.c.state == ImageState.ACTIVE, images.c.type != ImageType.FULL_ECS
     )
