@@ -8,6 +8,7 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +16,11 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
+from builders import HOME
 from conftest import cannot_run, needs
+from ims.domain.caller import Role
+from ims.identity.key_set import KeySet
+from ims.identity.oidc import OidcIdentity, Trust
 
 HERE = Path(__file__).parent / "issuer"
 INSTALLED = Path(__file__).parent.parent / "build" / "issuer"
@@ -173,3 +178,30 @@ def signed(header: str | bytes, body: str | bytes, key: Any = RSA) -> str:
 
 def encoded(data: bytes) -> bytes:
     return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+def an_identity(
+    keys: Callable[[], bytes] = lambda: KEYS, *, now: Callable[[], float] = time.time, **changes: Any
+) -> OidcIdentity:
+    """Return a service's identity that trusts ISSUER, but for what is changed."""
+    remember = {
+        "remember_seconds": changes.pop("remember_seconds", 300),
+        "remember_tokens": changes.pop("remember_tokens", 100),
+    }
+    usual = {
+        "issuer": ISSUER,
+        "audiences": frozenset({AUDIENCE}),
+        "algorithms": frozenset({"RS256", "PS256", "ES256", "EdDSA"}),
+        "skew_seconds": 30,
+        "home": HOME,
+        "tenant_claim": "tenant",
+        "tenant_pattern": None,
+        "user_claim": "sub",
+        "roles_claim": "roles",
+        "region_claim": "region",
+        "role_names": {str(role): role for role in Role},
+        "default_roles": frozenset(),
+    }
+    ring = KeySet(keys, refresh_seconds=300, keep_seconds=3600, retry_seconds=0.01, wait_seconds=30)
+    ring.load()
+    return OidcIdentity(Trust(**usual | changes), ring, now=now, **remember)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import grpc
 import structlog
@@ -23,8 +23,6 @@ from ims.domain.vault import Vault
 from ims.identity.certificates import CertificateIdentity
 from ims.identity.development import DevelopmentIdentity
 from ims.identity.interface import Identity
-from ims.identity.key_set import KeySet, KeysUnavailable, from_file, from_url
-from ims.identity.oidc import OidcIdentity, Trust
 from ims.providers.backups import ListedVaults
 from ims.providers.keys import LocalKeyFile
 from ims.providers.tenants import TenantDirectory
@@ -57,6 +55,9 @@ from ims.v1 import (
     use_service_pb2,
     use_service_pb2_grpc,
 )
+
+if TYPE_CHECKING:
+    from ims.identity.key_set import KeySet
 
 SERVICES: Final = tuple(
     file.DESCRIPTOR.services_by_name[name].full_name
@@ -363,6 +364,9 @@ def _certificates(settings: Settings) -> Certificates | None:
 
 
 def _token_identity(settings: Settings, oidc: OidcSetting) -> Identity:
+    # Only where there are tokens: some megabytes of every worker.
+    from ims.identity.oidc import OidcIdentity, Trust  # noqa: PLC0415 - see above
+
     return OidcIdentity(
         Trust(
             issuer=oidc.issuer,
@@ -384,7 +388,14 @@ def _token_identity(settings: Settings, oidc: OidcSetting) -> Identity:
     )
 
 
-def _issuers_keys(oidc: OidcSetting) -> KeySet:
+def _issuers_keys(oidc: OidcSetting) -> "KeySet":
+    from ims.identity.key_set import (  # noqa: PLC0415 - see _token_identity
+        KeySet,
+        KeysUnavailable,
+        from_file,
+        from_url,
+    )
+
     try:
         keys = KeySet(
             from_file(oidc.jwks_file, max_bytes=oidc.jwks_max_bytes)

@@ -24,6 +24,7 @@ from pydantic_settings import (
 
 from ims.domain.caller import Role
 from ims.domain.vault import VaultType
+from ims.identity.shapes import MAX_USER_LENGTH, REGION, TENANT_ID
 
 GIB = 1024**3
 
@@ -64,10 +65,10 @@ class ClientSetting(BaseModel):
 
     name: str = Field(min_length=1)
     """One of the certificate's subject alternative names: a SPIFFE id, spiffe://…, or a DNS name."""
-    tenant: str = Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")
-    user: str = Field("", max_length=128)
+    tenant: str = Field(pattern=rf"^{TENANT_ID.pattern}$")
+    user: str = Field("", max_length=MAX_USER_LENGTH)
     roles: frozenset[Role] = Field(min_length=1)
-    region: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,64}$")
+    region: str = Field("", pattern=rf"^({REGION.pattern})?$")
     """Where its tenant is at home; left out, here."""
 
 
@@ -188,7 +189,7 @@ class Settings(BaseSettings):
     allow_plaintext_on_network: bool = False
     """Serve tokens without TLS on an address that others can reach, because what stands in front of the
     service ends TLS."""
-    region: str = Field("local", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    region: str = Field("local", pattern=rf"^{REGION.pattern}$")
     """The region that this deployment serves."""
     data: Path = Path("data")
     """The folder for the catalogue, the blobs and the keys, unless they are put elsewhere."""

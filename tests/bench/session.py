@@ -44,7 +44,7 @@ class Session:
     @property
     def rounds(self) -> int:
         """How often each of the runs that are compared is run."""
-        return 3 if self.quick else 7
+        return 2 if self.quick else 7
 
     @property
     def large(self) -> int:

@@ -7,19 +7,12 @@ from ims.domain.caller import Role
 from ims.domain.rejection import Reason, Rejection
 from ims.identity.certificates import CertificateIdentity
 from ims.identity.development import DevelopmentIdentity
+from issuers import a_token, an_identity
 
 NOVA = a_caller("nova", Role.SERVICE)
 CINDER = a_caller("cinder", Role.SERVICE)
 CALLERS = {"spiffe://cloud/nova": NOVA, "cinder.cloud": CINDER}
-TOKEN = (("authorization", "Bearer x.y.z"),)
-
-
-class Tokens:
-    """Stands for any identity that tokens prove: whose token it is, the test says."""
-
-    def caller_of(self, metadata, names=()):
-        assert dict(metadata)["authorization"] == "Bearer x.y.z"
-        return a_caller("acme", Role.READER)
+TOKEN = (("authorization", f"Bearer {a_token(tenant='acme', sub='', roles=['reader'])}"),)
 
 
 def refused(identity: CertificateIdentity, *names: str, metadata=()) -> bool:
@@ -43,10 +36,22 @@ def test_no_name_an_unknown_one_and_two_known_ones_are_nobody(names: tuple[str, 
 
 
 def test_a_token_decides_whatever_the_certificate_is_of():
-    identity = CertificateIdentity(CALLERS, Tokens())
+    identity = CertificateIdentity(CALLERS, an_identity())
 
     assert identity.caller_of(TOKEN, ("spiffe://cloud/nova",)) == a_caller("acme", Role.READER)
     assert identity.caller_of((), ("spiffe://cloud/nova",)) == NOVA
+
+
+def test_a_bad_token_and_none_are_told_the_same():
+    """Or whoever has one half of a proof could search for the other."""
+    identity = CertificateIdentity(CALLERS, an_identity())
+    told = set()
+    for metadata in ((), (("authorization", "Bearer x.y.z"),), (("authorization", "Basic x"),)):
+        with pytest.raises(Rejection) as seen:
+            identity.caller_of(metadata, ("unknown",))
+        told.add(str(seen.value))
+
+    assert len(told) == 1
 
 
 def test_a_token_that_nobody_verifies_is_not_passed_over():

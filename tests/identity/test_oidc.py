@@ -9,7 +9,6 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import grpc
 import jwt
@@ -22,8 +21,7 @@ from conftest import MakeService
 from ims.bootstrap import Service
 from ims.domain.caller import Caller, Role
 from ims.domain.rejection import Rejection
-from ims.identity.key_set import KeySet
-from ims.identity.oidc import MAX_TOKEN_BYTES, OidcIdentity, Trust
+from ims.identity.oidc import MAX_TOKEN_BYTES, OidcIdentity
 from ims.settings import Settings, SettingsError
 from ims.v1 import image_service_pb2 as pb
 from ims.v1.image_service_pb2_grpc import ImageServiceStub
@@ -38,6 +36,7 @@ from issuers import (
     RSA,
     RealIssuer,
     a_token,
+    an_identity,
     claims,
     encoded,
     jwk,
@@ -54,32 +53,6 @@ class Now:
 
     def __call__(self) -> float:
         return self.seconds
-
-
-def an_identity(
-    keys: Callable[[], bytes] = lambda: KEYS, *, now: Callable[[], float] = time.time, **changes: Any
-) -> OidcIdentity:
-    remember = {
-        "remember_seconds": changes.pop("remember_seconds", 300),
-        "remember_tokens": changes.pop("remember_tokens", 100),
-    }
-    usual = {
-        "issuer": ISSUER,
-        "audiences": frozenset({AUDIENCE}),
-        "algorithms": frozenset({"RS256", "PS256", "ES256", "EdDSA"}),
-        "skew_seconds": 30,
-        "home": HOME,
-        "tenant_claim": "tenant",
-        "tenant_pattern": None,
-        "user_claim": "sub",
-        "roles_claim": "roles",
-        "region_claim": "region",
-        "role_names": {str(role): role for role in Role},
-        "default_roles": frozenset(),
-    }
-    ring = KeySet(keys, refresh_seconds=300, keep_seconds=3600, retry_seconds=0.01, wait_seconds=30)
-    ring.load()
-    return OidcIdentity(Trust(**usual | changes), ring, now=now, **remember)
 
 
 IDENTITY = an_identity()

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 
 from ims.domain.caller import Caller
-from ims.domain.rejection import Category, Reason, Rejection, reject
-from ims.identity.interface import AUTHORIZATION, Identity, Metadata, Names
+from ims.identity.interface import AUTHORIZATION, Identity, Metadata, Names, unauthenticated
 
 
 class CertificateIdentity:
@@ -24,18 +23,10 @@ class CertificateIdentity:
         metadata = tuple(metadata)
         if any(key == AUTHORIZATION for key, _ in metadata):
             if self._otherwise is None:
-                raise _unauthenticated()
+                raise unauthenticated()
             return self._otherwise.caller_of(metadata, names)
         known = [self._callers[name] for name in names if name in self._callers]
         # Of a certificate with two known names nobody can say who it is.
         if len(known) == 1:
             return known[0]
-        raise _unauthenticated()
-
-
-def _unauthenticated() -> Rejection:
-    return reject(
-        Category.UNAUTHENTICATED,
-        Reason.UNAUTHENTICATED,
-        "The call comes with no client certificate that this service knows.",
-    )
+        raise unauthenticated()

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Final, Protocol
 
 from ims.domain.caller import Caller
+from ims.domain.rejection import Category, Reason, Rejection, reject
 
 Metadata = Iterable[tuple[str, str | bytes]]
 Names = tuple[str, ...]
@@ -21,3 +22,12 @@ class Identity(Protocol):
 
         Raises Rejection UNAUTHENTICATED.
         """
+
+
+def unauthenticated() -> Rejection:
+    """Return what all are told who prove nothing, or not enough: it tells nobody what to try next."""
+    return reject(
+        Category.UNAUTHENTICATED,
+        Reason.UNAUTHENTICATED,
+        "The call proves to this service by no token and no client certificate who makes it.",
+    )

@@ -21,14 +21,12 @@ import jwt
 import structlog
 
 from ims.domain.caller import Caller, Role
-from ims.domain.rejection import Category, Reason, Rejection, reject
 from ims.domain.tenant import Region, TenantId
-from ims.identity.interface import AUTHORIZATION, Metadata, Names
+from ims.identity.interface import AUTHORIZATION, Metadata, Names, unauthenticated
 from ims.identity.key_set import KeySet
 from ims.identity.shapes import MAX_USER_LENGTH, REGION, TENANT_ID
 
 MAX_TOKEN_BYTES: Final = 16 * 1024
-NOT_BELIEVED: Final = "The call carries no token that this service believes."
 
 _BEARER: Final = re.compile(r"bearer ([\w-]+)\.([\w-]+)\.([\w-]+)", re.ASCII | re.IGNORECASE)
 _TYPES: Final = frozenset({"jwt", "at+jwt", "application/at+jwt", "jose"})
@@ -95,7 +93,7 @@ class OidcIdentity:
         except _NotBelieved as error:
             # A caller that could tell the reasons apart could search for what is believed.
             _log.info("token not believed", why=str(error))
-            raise _unauthenticated() from None
+            raise unauthenticated() from None
 
     def _caller_of(self, authorization: str) -> Caller:
         if len(authorization) > MAX_TOKEN_BYTES:
@@ -297,7 +295,3 @@ def _claim(body: dict[str, Any], path: str) -> object:
     for step in path.split("."):
         found = found.get(step) if isinstance(found, dict) else None
     return found
-
-
-def _unauthenticated() -> Rejection:
-    return reject(Category.UNAUTHENTICATED, Reason.UNAUTHENTICATED, NOT_BELIEVED)

@@ -4,14 +4,15 @@ import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import grpc
 import structlog
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from ims.identity.interface import Names
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 _ALTERNATIVE_NAMES: Final = "x509_subject_alternative_name"
 
@@ -107,6 +108,13 @@ def _read(files: CertificateFiles) -> _Pem:
 
 def _judge(pem: _Pem) -> None:
     """Raise UnusableCertificate for what no connection can be secured with."""
+    # Only where there is a certificate: some megabytes of every worker.
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - see above
+        Encoding,
+        PublicFormat,
+        load_pem_private_key,
+    )
+
     certificate = _first(pem.certificate, "certificate")
     try:
         key = load_pem_private_key(pem.key, password=None)
@@ -121,7 +129,9 @@ def _judge(pem: _Pem) -> None:
         _first(pem.client_authorities, "file of the clients' authorities")
 
 
-def _first(pem: bytes, what: str) -> x509.Certificate:
+def _first(pem: bytes, what: str) -> "x509.Certificate":
+    from cryptography import x509  # noqa: PLC0415 - see _judge
+
     try:
         return x509.load_pem_x509_certificates(pem)[0]
     except ValueError as error:
