@@ -26,7 +26,7 @@ test-slow: setup  ## run the tests that take long
 demo: setup  ## set up, then play the main job against a server that it starts itself
 	$(BIN)/python tests/demo/main_job.py
 
-bench: setup $(VENV)/bench-installed  ## measure speed and memory; QUICK=1 in three minutes, ONLY=lists a part
+bench: setup $(VENV)/bench-installed  ## measure speed and memory; QUICK=1 in under three minutes, ONLY=lists a part
 	PYTHONPATH=tests $(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 bench-soak: setup $(VENV)/bench-installed  ## watch the memory of workers under load for MINUTES=60

@@ -25,8 +25,11 @@ def a_draft(owner: TenantId = OWNER, **changes) -> Image:
     return an_image(**given | changes)
 
 
-def create(deployment: Deployment, owner: TenantId = OWNER, **details) -> ImageId:
-    view = create_image(deployment, caller=a_caller(owner), draft=a_draft(owner), **details)
+def create(
+    deployment: Deployment, owner: TenantId = OWNER, *, name: str | None = None, **details
+) -> ImageId:
+    draft = a_draft(owner, **({"name": name} if name else {}))
+    view = create_image(deployment, caller=a_caller(owner), draft=draft, **details)
     return view.image.id
 
 

@@ -2,13 +2,14 @@
 
 import random
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
 
 import pytest
 
-from builders import HOME, a_caller
+from builders import HOME, OWNER, a_caller
 from conftest import MakeService
 from crowd import all_at_once
 from databases import POSTGRESQL
@@ -44,6 +45,7 @@ from use_cases.quota_stories import (
 )
 
 CALLERS = 60
+MOMENT_SECONDS = 0.3
 
 
 def images_in_the_catalogue(deployment: Deployment, number: int) -> None:
@@ -147,6 +149,24 @@ def test_undeletions_and_creations_at_once_share_what_is_left(deployment: Deploy
 
     assert ended == {"OK": 10, "IMAGE_QUOTA_EXCEEDED": 30}
     assert used(deployment) == recount(deployment) == Usage(private_images=50)
+
+
+def test_an_undeletion_that_waited_is_judged_by_what_it_waited_for(deployment: Deployment):
+    """As if the calls had come one after the other: a taken name is said before a full quota."""
+    image_id = create(deployment, name="one")
+    delete(deployment, image_id)
+    limit(deployment, private_images=1)
+    with ThreadPoolExecutor(1) as another:
+        with deployment.database.transaction() as tx:
+            tx.tenants.lock(OWNER)
+            tx.images.add(a_draft(name="one", region=HOME))
+            waiting = another.submit(undelete, deployment, image_id)
+            wait([waiting], timeout=MOMENT_SECONDS)
+
+        with pytest.raises(Rejection) as told:
+            waiting.result()
+
+    assert told.value.reason == "IMAGE_NAME_TAKEN"
 
 
 def test_uploads_at_once_store_not_one_byte_too_many(deployment: Deployment):

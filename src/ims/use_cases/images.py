@@ -230,13 +230,15 @@ def undelete_image(
     """Restore a deleted image with its shares; return it with the number of shares that came back."""
     view = see_locked(deployment, tx, caller, image_id)
     image = view.image
+    # The lock comes before everything that it makes wait, or an earlier call is seen by halves.
+    account = tx.tenants.lock(image.owner)
     attempt = UndeletionAttempt(
         caller=caller,
         image=image,
         name_taken=tx.images.name_taken(image.owner, image.name, besides=image.id),
         backup_used=tx.images.backup_used(image.source, besides=image.id),
         problems=problems,
-        allowance=tx.tenants.lock(image.owner).under(deployment.limits.quotas),
+        allowance=account.under(deployment.limits.quotas),
     )
     enforce(UNDELETE_IMAGE, attempt)
     undeleted = replace(
