@@ -25,7 +25,6 @@ from ims.identity.development import DevelopmentIdentity
 from ims.identity.interface import Identity
 from ims.providers.backups import ListedVaults
 from ims.providers.keys import LocalKeyFile
-from ims.providers.tenants import TenantDirectory
 from ims.repository.backend import UnusableDatabase
 from ims.repository.database import Database
 from ims.servicers.admin_servicer import AdminServicer
@@ -269,11 +268,7 @@ def _make_deployment(
         database=database,
         blobs=blobs,
         keys=LocalKeyFile(settings.keys),
-        tenants=TenantDirectory(
-            home=region,
-            closed=settings.tenant_directory == "closed",
-            regions={TenantId(name): Region(home) for name, home in settings.tenants.items()},
-        ),
+        directory_closed=settings.tenant_directory == "closed",
         backups=_backups(settings),
         limits=_limits(settings),
         grace_period=timedelta(seconds=settings.grace_period_seconds),

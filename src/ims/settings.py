@@ -245,9 +245,7 @@ class Settings(BaseSettings):
     """Whose tokens say who calls; left out, callers say it themselves, on this machine only."""
 
     tenant_directory: Literal["open", "closed"] = "open"
-    """Whether tenants that are not listed below can be shared with (law 3.9)."""
-    tenants: dict[str, str] = {}
-    """The tenants that are known, each with its region."""
+    """Whether tenants that no administrator has registered can be shared with (law 3.9)."""
     vaults: dict[str, list[VaultSetting]] | None = None
     """Each tenant's backup vaults; left out, the deployment has no backup provider (law 4.7)."""
 

@@ -18,7 +18,7 @@ from ims.servicers.errors import CODES
 from ims.servicers.image_servicer import ImageServicer
 from ims.servicers.sharing_servicer import SharingServicer
 from ims.servicers.use_servicer import UseServicer
-from ims.use_cases import image_data, images, quotas, registered_uses, sharing, use
+from ims.use_cases import image_data, images, quotas, registered_uses, sharing, tenants, use
 
 SERVICERS = {
     "ImageService": ImageServicer,
@@ -27,10 +27,11 @@ SERVICERS = {
     "UseService": UseServicer,
 }
 REASONS = described_reasons()
-USE_CASES = (images, image_data, quotas, registered_uses, sharing, use)
+USE_CASES = (images, image_data, quotas, registered_uses, sharing, tenants, use)
 
 GENERAL = {
     Reason.UNAUTHENTICATED,
+    Reason.TENANT_SUSPENDED,
     Reason.IMAGE_NOT_FOUND,
     Reason.UNREADABLE_REQUEST,
     Reason.CATALOGUE_UNAVAILABLE,
@@ -44,6 +45,9 @@ READING = {
     "ListImages",
     "GetQuotas",
     "GetTenantQuotas",
+    "GetTenant",
+    "ListTenants",
+    "GetSharingPolicy",
     "DownloadImageData",
     "ResolveImage",
     "GetShare",
@@ -127,7 +131,12 @@ def test_a_reason_in_a_comment_stands_behind_its_status(rpc: str):
 def test_what_goes_for_every_rpc_is_said_once_for_the_service(service: str):
     said = COMMENTS[f"ims.v1.{service}"]
 
-    for reason in (Reason.IMAGE_NOT_FOUND, Reason.INVALID_FIELD, Reason.UNAUTHENTICATED):
+    for reason in (
+        Reason.IMAGE_NOT_FOUND,
+        Reason.INVALID_FIELD,
+        Reason.UNAUTHENTICATED,
+        Reason.TENANT_SUSPENDED,
+    ):
         assert reason in said
 
 

@@ -223,9 +223,8 @@ class TestLaw3SharingOwnersSide:
     def test_3_9_a_closed_directory_knows_its_tenants_and_no_others(
         self, make_service: MakeService, as_: As
     ):
-        closed = make_service(
-            tenant_directory="closed", tenants={"known": HOME, "far": ELSEWHERE, "owner": HOME}
-        )
+        closed = make_service(tenant_directory="closed")
+        as_("operator", "admin", of=closed).RegisterTenant(tenant_id="known", region=HOME)
         owner = as_("owner", of=closed)
         image = owner.active("debian-12")
 

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from builders import (
     A_MOMENT,
+    HOME,
     OWNER,
     RECIPIENT,
     STRANGER,
@@ -37,7 +38,7 @@ from ims.domain.image import (
 from ims.domain.page import ImageFilter, PageRequest, ShareFilter
 from ims.domain.rejection import Rejection
 from ims.domain.share import Share, ShareStatus
-from ims.domain.tenant import Region, TenantId
+from ims.domain.tenant import Region, RegisteredTenant, TenantId
 from ims.domain.view import View
 from ims.repository.database import Database
 from ims.repository.pending_blobs import Abandoned
@@ -365,7 +366,32 @@ class TestReadingOn:
             share(database, a_share(image_id=image.id, status=status))
 
         with database.reading() as reading:
-            assert reading.images.may_be_read(image.id, reader) is may
+            assert reading.images.may_be_read(image.id, reader, caller=reader) is may
+
+    @pytest.mark.parametrize(
+        ("suspended", "reader", "caller", "may"),
+        [
+            (STRANGER, RECIPIENT, RECIPIENT, True),
+            (RECIPIENT, RECIPIENT, RECIPIENT, False),
+            (OWNER, RECIPIENT, RECIPIENT, False),
+            (OWNER, OWNER, OWNER, False),
+            (RECIPIENT, OWNER, OWNER, True),
+            (STRANGER, RECIPIENT, STRANGER, False),
+            (RECIPIENT, RECIPIENT, STRANGER, False),
+        ],
+    )
+    def test_who_may_read_on_when_a_tenant_is_suspended(self, database, suspended, reader, caller, may):
+        image = an_image()
+        put(database, image)
+        share(database, an_accepted_share(image_id=image.id))
+        tenant = RegisteredTenant(
+            id=suspended, region=HOME, register_time=A_MOMENT, suspend_time=A_MOMENT
+        )
+        with database.transaction() as tx:
+            tx.tenants.save(tenant)
+
+        with database.reading() as reading:
+            assert reading.images.may_be_read(image.id, reader, caller=caller) is may
 
 
 class TestUpkeep:

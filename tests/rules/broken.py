@@ -45,12 +45,14 @@ from ims.rules import (
     repetition,
     roles,
     sharing,
+    tenants,
     use,
     visibility,
 )
 from ims.rules.engine import Rule
 from ims.rules.image_data import Announcement
 from ims.rules.states import TRANSITIONS, Verb, state_allows
+from ims.rules.tenants import Standing
 from rules.facts import (
     A_PROBLEM,
     ANOTHER_SHA256,
@@ -61,11 +63,15 @@ from rules.facts import (
     a_download,
     a_draft,
     a_draft_of,
+    a_governance,
     a_look_at_a_share,
+    a_look_at_a_tenant,
     a_look_at_quotas,
     a_query,
     a_recipients_attempt,
+    a_registered_tenant,
     a_registration,
+    a_registration_of_a_tenant,
     a_repetition,
     a_report,
     a_representation,
@@ -151,6 +157,11 @@ _ABOUT_IMAGES: tuple[tuple[Rule, object], ...] = (
     (changes.protected_images_are_not_deleted, a_change(image=an_image(protected=True))),
     (changes.only_administrators_deactivate_public_images, an_attempt(image=PUBLIC)),
     (changes.only_the_owner_deactivates_a_private_image, a_recipients_attempt()),
+    (
+        changes.what_an_administrator_deactivated_only_one_reactivates,
+        an_attempt_on(state=ImageState.DEACTIVATED, deactivated_by_admin=True),
+    ),
+    (changes.only_administrators_deactivate_what_others_own, an_attempt()),
     (publication.only_administrators_publish, an_attempt()),
     (publication.encrypted_images_are_not_published, an_attempt_on(encryption_key_id=KEY)),
     (
@@ -219,6 +230,8 @@ _ABOUT_SHARING: tuple[tuple[Rule, object], ...] = (
         sharing.shares_stay_within_the_region,
         a_sharing(recipients=(a_tenant(region=ELSEWHERE),)),
     ),
+    (sharing.nothing_new_is_shared_while_sharing_is_blocked, a_sharing(owner_blocked=True)),
+    (sharing.nothing_new_is_shared_while_sharing_is_blocked, a_sharing(all_blocked=True)),
     (sharing.shares_stay_within_the_limit, a_sharing(share_count=128)),
     (sharing.a_share_is_seen_by_its_two_sides, a_look_at_a_share(found=None)),
     (sharing.only_a_recipient_has_something_to_decide, a_recipients_attempt(share=None)),
@@ -273,6 +286,16 @@ _ABOUT_QUOTAS: tuple[tuple[Rule, object], ...] = (
     (quotas.only_administrators_govern_quotas, a_look_at_quotas(caller=a_caller())),
 )
 
+_ABOUT_TENANTS: tuple[tuple[Rule, object], ...] = (
+    (tenants.a_suspended_tenant_does_nothing, Standing(tenant_id=OWNER, suspended=True)),
+    (tenants.only_administrators_govern_tenants, a_governance(caller=a_caller())),
+    (tenants.only_registered_tenants_are_governed, a_look_at_a_tenant(found=None)),
+    (
+        tenants.a_tenant_is_registered_in_one_region,
+        a_registration_of_a_tenant(found=a_registered_tenant(region=ELSEWHERE)),
+    ),
+)
+
 _ABOUT_STATES: tuple[tuple[Rule, object], ...] = tuple(
     (rule, an_attempt(image=an_image(state=state, purge_time=A_MOMENT)))
     for verb in Verb
@@ -294,6 +317,7 @@ BROKEN: tuple[tuple[Rule, object], ...] = (
     *_ABOUT_SHARING,
     *_ABOUT_USE,
     *_ABOUT_QUOTAS,
+    *_ABOUT_TENANTS,
     *_ABOUT_STATES,
 )
 """Each rule with facts that break it once; twice where it is broken in two ways."""

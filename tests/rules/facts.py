@@ -33,6 +33,7 @@ from ims.domain.image import (
 from ims.domain.quotas import Allowance, Quotas, Usage
 from ims.domain.rejection import FieldProblem, Violation
 from ims.domain.repetition import RememberedCall, RepeatableCall
+from ims.domain.tenant import RegisteredTenant
 from ims.domain.use import Purpose, Use
 from ims.domain.vault import Vault, VaultType
 from ims.rules.attempt import Attempt
@@ -51,6 +52,7 @@ from ims.rules.quotas import QuotaAttempt
 from ims.rules.registered_uses import RegistrationAttempt
 from ims.rules.repetition import Repetition
 from ims.rules.sharing import AcceptAttempt, OneShareAttempt, ShareAttempt
+from ims.rules.tenants import Governance, RegistrationOfTenant, TenantAttempt
 from ims.rules.use import Representation, UseAttempt
 from ims.rules.visibility import Sight
 
@@ -294,6 +296,40 @@ def a_download(**changes) -> DownloadAttempt:
 def a_look_at_quotas(**changes) -> QuotaAttempt:
     """An administrator asks for a tenant's quotas."""
     return QuotaAttempt(**{"caller": a_caller(STRANGER, Role.ADMIN), **changes})
+
+
+def a_governance(**changes) -> Governance:
+    """An administrator sees or changes what holds of tenants."""
+    return Governance(**{"caller": a_caller(STRANGER, Role.ADMIN), **changes})
+
+
+def a_registered_tenant(**changes) -> RegisteredTenant:
+    """RECIPIENT, as the directory has it."""
+    tenant = RegisteredTenant(id=RECIPIENT, region=HOME, register_time=A_MOMENT)
+    return replace(tenant, **changes)
+
+
+def a_look_at_a_tenant(**changes) -> TenantAttempt:
+    """An administrator looks at what the directory says of RECIPIENT."""
+    given = {
+        "caller": a_caller(STRANGER, Role.ADMIN),
+        "tenant_id": RECIPIENT,
+        "found": a_registered_tenant(),
+        **changes,
+    }
+    return TenantAttempt(**given)
+
+
+def a_registration_of_a_tenant(**changes) -> RegistrationOfTenant:
+    """An administrator registers RECIPIENT, whom the directory does not name yet."""
+    given = {
+        "caller": a_caller(STRANGER, Role.ADMIN),
+        "tenant_id": RECIPIENT,
+        "region": HOME,
+        "found": None,
+        **changes,
+    }
+    return RegistrationOfTenant(**given)
 
 
 def a_sight(**changes) -> Sight:

@@ -1,5 +1,7 @@
 """The law of changes (law 2.2 and 5.6 to 5.8), rule by rule."""
 
+from dataclasses import replace
+
 import pytest
 
 from builders import (
@@ -29,11 +31,13 @@ from ims.rules.changes import (
     UPDATE_IMAGE,
     a_data_disk_image_changes_name_description_and_tags_only,
     only_administrators_deactivate_public_images,
+    only_administrators_deactivate_what_others_own,
     only_the_owner_changes_an_image,
     only_the_owner_deactivates_a_private_image,
     protected_images_are_not_deleted,
     public_images_are_not_deleted,
     the_image_is_as_the_caller_read_it,
+    what_an_administrator_deactivated_only_one_reactivates,
     what_an_image_is_can_never_be_written,
 )
 from ims.rules.engine import enforce
@@ -268,3 +272,39 @@ class TestTheOrderOfJudgement:
             Reason.IMAGE_BUSY,
         ]
         assert caught.value.category is Category.CONFLICT
+
+
+class TestWhatAnAdministratorDeactivatedOnlyOneReactivates:
+    rule = what_an_administrator_deactivated_only_one_reactivates
+    locked = an_image(state=ImageState.DEACTIVATED, deactivated_by_admin=True)
+
+    def test_its_owner_does_not(self):
+        violation = the_violation(self.rule, deactivating(self.locked, OWNER))
+
+        assert violation.reason is Reason.DEACTIVATED_BY_ADMINISTRATOR
+
+    def test_an_administrator_does(self):
+        assert is_kept(self.rule, deactivating(self.locked, OWNER, Role.ADMIN))
+
+    def test_what_its_owner_has_deactivated_it_reactivates(self):
+        own = replace(self.locked, deactivated_by_admin=False)
+
+        assert is_kept(self.rule, deactivating(own, OWNER))
+
+    def test_who_is_not_its_owner_is_told_nothing_more(self):
+        assert is_kept(self.rule, deactivating(self.locked, STRANGER))
+        assert is_kept(self.rule, deactivating(replace(self.locked, public=True), OWNER))
+
+
+class TestOnlyAdministratorsDeactivateWhatOthersOwn:
+    def test_an_administrator_does(self):
+        attempt = deactivating(an_image(), STRANGER, Role.ADMIN)
+
+        assert is_kept(only_administrators_deactivate_what_others_own, attempt)
+
+    def test_nobody_else_does_not_even_the_owner(self):
+        violation = the_violation(
+            only_administrators_deactivate_what_others_own, deactivating(an_image(), OWNER, Role.SERVICE)
+        )
+
+        assert violation.metadata == {"requiredRoles": "admin"}

@@ -43,6 +43,7 @@ from ims.rules.sharing import (
     full_ecs_images_are_shared_only_when_created_using_cbr,
     full_ecs_images_of_borrowed_backups_are_not_shared,
     nobody_shares_with_oneself,
+    nothing_new_is_shared_while_sharing_is_blocked,
     only_a_recipient_has_something_to_decide,
     only_accepted_shares_are_used,
     only_private_images_are_shared,
@@ -252,6 +253,30 @@ class TestSharesStayWithinTheRegion:
         )
 
         assert is_kept(shares_stay_within_the_region, attempt)
+
+
+class TestNothingNewIsSharedWhileSharingIsBlocked:
+    def test_without_a_block_it_is(self):
+        assert is_kept(nothing_new_is_shared_while_sharing_is_blocked, a_sharing())
+
+    @pytest.mark.parametrize(
+        ("block", "whose"),
+        [
+            ({"owner_blocked": True}, "OWNER"),
+            ({"all_blocked": True}, "ALL_TENANTS"),
+            ({"owner_blocked": True, "all_blocked": True}, "ALL_TENANTS"),
+        ],
+    )
+    def test_a_block_is_told_and_whose_it_is(self, block, whose):
+        attempt = a_sharing(recipients=tenants(2), **block)
+
+        violation = the_violation(nothing_new_is_shared_while_sharing_is_blocked, attempt)
+        assert violation.metadata == {"blockedFor": whose}
+
+    def test_who_has_a_share_already_keeps_it(self):
+        attempt = a_sharing(sharing_with=frozenset({RECIPIENT}), owner_blocked=True, all_blocked=True)
+
+        assert is_kept(nothing_new_is_shared_while_sharing_is_blocked, attempt)
 
 
 class TestSharesStayWithinTheLimit:

@@ -14,8 +14,9 @@ from rules.facts import an_attempt_on, an_empty_disk, is_kept, the_violation
 # What the law says, written down again from docs/law.md and not from the code. A cell is the state
 # that follows, or the reason for refusing.
 #
-# UPDATE 5.6 · DELETE, UNDELETE 5.7 · DEACTIVATE, REACTIVATE 5.8 · UPLOAD 1 and 5.4 · READ_DATA 5.8 and
-# 4.3 · USE 7.1 · SHARE 3.3 · UNSHARE 3.12 · READ_SHARES 3.14 · PUBLISH, UNPUBLISH 1
+# UPDATE 5.6 · DELETE, UNDELETE 5.7 · DEACTIVATE, REACTIVATE 5.8 · DEACTIVATE_BY_ADMIN 8.4 ·
+# UPLOAD 1 and 5.4 · READ_DATA 5.8 and 4.3 · USE 7.1 · SHARE 3.3 · UNSHARE 3.12 · READ_SHARES 3.14 ·
+# PUBLISH, UNPUBLISH 1
 THE_LAW = """
                QUEUED                SAVING                ACTIVE                DEACTIVATED           FAILED                DELETED
 UPDATE         QUEUED                IMAGE_BUSY            ACTIVE                IMAGE_NOT_ACTIVE      IMAGE_NOT_ACTIVE      IMAGE_DELETED
@@ -23,6 +24,7 @@ DELETE         DELETED               IMAGE_BUSY            DELETED              
 UNDELETE       IMAGE_NOT_DELETED     IMAGE_NOT_DELETED     IMAGE_NOT_DELETED     IMAGE_NOT_DELETED     IMAGE_NOT_DELETED     ACTIVE
 DEACTIVATE     IMAGE_NOT_ACTIVE      IMAGE_BUSY            DEACTIVATED           IMAGE_NOT_ACTIVE      IMAGE_NOT_ACTIVE      IMAGE_DELETED
 REACTIVATE     IMAGE_NOT_DEACTIVATED IMAGE_NOT_DEACTIVATED IMAGE_NOT_DEACTIVATED ACTIVE                IMAGE_NOT_DEACTIVATED IMAGE_DELETED
+DEACTIVATE_BY_ADMIN IMAGE_NOT_ACTIVE IMAGE_BUSY          DEACTIVATED           DEACTIVATED           IMAGE_NOT_ACTIVE      IMAGE_DELETED
 UPLOAD         SAVING                SAVING                IMAGE_DATA_FINAL      IMAGE_DATA_FINAL      IMAGE_DATA_FINAL      IMAGE_DELETED
 READ_DATA      IMAGE_NOT_ACTIVE      IMAGE_NOT_ACTIVE      ACTIVE                IMAGE_NOT_ACTIVE      IMAGE_NOT_ACTIVE      IMAGE_DELETED
 USE            IMAGE_NOT_ACTIVE      IMAGE_NOT_ACTIVE      ACTIVE                IMAGE_NOT_ACTIVE      IMAGE_NOT_ACTIVE      IMAGE_DELETED
@@ -52,7 +54,7 @@ REFUSED = [(verb, state) for (verb, state), cell in CELLS.items() if cell in Rea
 def test_every_verb_in_every_state_is_in_the_table():
     assert set(CELLS) == set(product(Verb, ImageState))
     assert {(verb, state) for verb, row in TRANSITIONS.items() for state in row} == set(CELLS)
-    assert len(ALLOWED) + len(REFUSED) == len(CELLS) == 13 * 6
+    assert len(ALLOWED) + len(REFUSED) == len(CELLS) == 14 * 6
 
 
 @pytest.mark.parametrize(("verb", "state"), ALLOWED)

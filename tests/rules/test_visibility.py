@@ -1,5 +1,6 @@
 """May you know of it (law 2.1)."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -19,6 +20,7 @@ from ims.domain.image import Image, ImageState
 from ims.domain.rejection import Category, Reason
 from ims.domain.share import ShareStatus
 from ims.domain.tenant import TenantId
+from ims.domain.view import View
 from ims.rules.visibility import (
     SEE_IMAGE,
     Sight,
@@ -142,6 +144,30 @@ class TestTheImageIsVisibleToTheCaller:
         image = a_deleted_image(purge_time=A_MOMENT)
 
         assert not sees(looking(STRANGER, image, Role.ADMIN, governing=True))
+
+
+class TestWhatASuspendedTenantOwns:
+    def looking(self, tenant: TenantId, *roles: Role, image: Image | None = None, **more) -> Sight:
+        sight = looking(tenant, image or an_image(), *roles, **more)
+        assert isinstance(sight.view, View)
+        return replace(sight, view=replace(sight.view, owner_suspended=True))
+
+    @pytest.mark.parametrize("status", ShareStatus)
+    def test_no_recipient_sees_it(self, status: ShareStatus):
+        assert not sees(self.looking(RECIPIENT, status=status))
+
+    def test_the_service_that_declared_it_does_not(self):
+        image = an_image(state=ImageState.QUEUED, declared_by=COMPUTE)
+
+        assert sees(looking(COMPUTE, image, Role.SERVICE))
+        assert not sees(self.looking(COMPUTE, Role.SERVICE, image=image))
+
+    def test_everybody_sees_a_public_one(self):
+        assert sees(self.looking(STRANGER, image=an_image(public=True)))
+
+    def test_an_administrator_who_governs_does(self):
+        assert sees(self.looking(STRANGER, Role.ADMIN, governing=True))
+        assert not sees(self.looking(STRANGER, Role.ADMIN))
 
 
 class TestDeclaredIt:

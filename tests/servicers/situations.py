@@ -5,11 +5,11 @@ from datetime import timedelta
 from itertools import count
 from typing import Any
 
-from builders import OWNER, a_registered_use, a_share, an_image
+from builders import HOME, OWNER, a_registered_use, a_share, an_image
 from calling import METHODS, request_class, upload_messages
 from ims.domain.image import BlobKey, ImageState
 from ims.domain.share import ShareStatus
-from ims.domain.tenant import TenantId
+from ims.domain.tenant import RegisteredTenant, TenantId
 from ims.use_cases.deployment import Deployment
 
 PRIVATE, SHARED, PUBLIC = "private", "shared", "public"
@@ -24,6 +24,9 @@ _SHARES = {
 }
 
 A_NEVER_GIVEN_ID = "99999999-9999-4999-8999-999999999999"
+
+REGISTERED = TenantId("registered")
+"""Whom requests about a tenant are about."""
 
 _numbers = count(1)
 
@@ -61,6 +64,17 @@ def register_the_owners_use(deployment: Deployment, image_id: str) -> None:
     """Have OWNER make a volume, called `the-volume`, from an image that is there."""
     with deployment.database.transaction() as tx:
         tx.uses.add(a_registered_use(image_id=image_id))
+
+
+def put_into_the_directory(
+    deployment: Deployment, tenant_id: str = REGISTERED, **changes: Any
+) -> RegisteredTenant:
+    """Have the directory name a tenant, at home here unless said otherwise."""
+    given = {"id": tenant_id, "region": HOME, "register_time": deployment.now(), **changes}
+    tenant = RegisteredTenant(**given)
+    with deployment.database.transaction() as tx:
+        tx.tenants.save(tenant)
+    return tenant
 
 
 def store_the_bytes_of_every_image(deployment: Deployment) -> None:
@@ -106,6 +120,20 @@ def fields_of(rpc: str, image_id: str) -> dict[str, Any]:
             "limits": {"creations": 41},
             "update_mask": {"paths": ["creations"]},
         },
+        "RegisterTenant": {"tenant_id": f"tenant-{number}", "region": HOME},
+        "UpdateTenant": {
+            "tenant_id": REGISTERED,
+            "tenant": {"region": "elsewhere"},
+            "update_mask": {"paths": ["region"]},
+        },
+        "SuspendTenant": {"tenant_id": REGISTERED},
+        "ResumeTenant": {"tenant_id": REGISTERED},
+        "GetTenant": {"tenant_id": REGISTERED},
+        "ListTenants": {},
+        "GetSharingPolicy": {},
+        "SetSharingPolicy": {"policy": {"new_shares_blocked": False}},
+        "DeactivateTenantImage": {"image_id": image_id},
+        "ReactivateTenantImage": {"image_id": image_id},
         "RegisterUse": {"image_id": image_id, "kind": "ECS", "consumer_id": f"server-{number}"},
         "ReleaseUse": {"image_id": image_id, "kind": "VOLUME", "consumer_id": "the-volume"},
         "ListUses": {"image_id": image_id},

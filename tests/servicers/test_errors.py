@@ -31,7 +31,13 @@ from ims.repository import sqlite
 from ims.repository.database import Database
 from ims.servicers.errors import CODES, INTERNAL
 from ims.use_cases import image_data
-from servicers.situations import A_NEVER_GIVEN_ID, PRIVATE, an_image_that_is, request_about
+from servicers.situations import (
+    A_NEVER_GIVEN_ID,
+    PRIVATE,
+    an_image_that_is,
+    put_into_the_directory,
+    request_about,
+)
 
 # --- Every category ---------------------------------------------------------------------------
 
@@ -59,6 +65,11 @@ def _no_image(world: World) -> None:
 
 def _no_role(world: World) -> None:
     world.owner.PublishImage(image_id=world.owner.create("one").id)
+
+
+def _suspended(world: World) -> None:
+    put_into_the_directory(world.service.deployment, OWNER, suspend_time=world.service.deployment.now())
+    world.owner.ListImages()
 
 
 def _two_bad_fields(world: World) -> None:
@@ -127,6 +138,13 @@ class Case:
 
 CASES = (
     Case(Category.UNAUTHENTICATED, _nobody, "UNAUTHENTICATED", "UNAUTHENTICATED", {}),
+    Case(
+        Category.SUSPENDED,
+        _suspended,
+        "PERMISSION_DENIED",
+        "TENANT_SUSPENDED",
+        {"tenantId": OWNER},
+    ),
     Case(Category.MISSING, _no_image, "NOT_FOUND", "IMAGE_NOT_FOUND", {}),
     Case(Category.FORBIDDEN, _no_role, "PERMISSION_DENIED", "ROLE_REQUIRED", {"requiredRoles": "admin"}),
     Case(

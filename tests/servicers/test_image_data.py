@@ -20,16 +20,15 @@ from disk_files.makers import (
     make_good_files,
     missing_tools,
 )
+from downloads import PATIENCE_SECONDS, hold_after_the_first_chunk, rest_of
 from ims.bootstrap import Service
 from ims.domain.image import DiskFormat
-from ims.use_cases.deployment import Deployment
 from ims.v1 import image_pb2
 from ims.v1.image_service_pb2 import UploadImageDataRequest as Message
 
 FilesOf = Callable[[Service], list[Path]]
 CONTENT = bytes(range(256)) * 16
 KIB = 1024
-PATIENCE_SECONDS = 30
 
 
 @pytest.fixture
@@ -658,7 +657,7 @@ class TestARunningDownload:
         shared: Any,
         service: Service,
     ):
-        go_on = _hold_after_the_first_chunk(service.deployment)
+        go_on = hold_after_the_first_chunk(service.deployment)
         download = as_(reader).begin(
             "DownloadImageData", a_request("DownloadImageData", image_id=shared.id)
         )
@@ -677,7 +676,7 @@ class TestARunningDownload:
         admin = as_("root", "admin")
         image = owner.active("one", self.CONTENT)
         admin.PublishImage(image_id=image.id)
-        go_on = _hold_after_the_first_chunk(service.deployment)
+        go_on = hold_after_the_first_chunk(service.deployment)
         request = a_request("DownloadImageData", image_id=image.id)
         download = as_("stranger").begin("DownloadImageData", request)
         next(download)
@@ -693,7 +692,7 @@ class TestARunningDownload:
         self, as_: As, shared: Any, service: Service
     ):
         recipient = as_(RECIPIENT)
-        go_on = _hold_after_the_first_chunk(service.deployment)
+        go_on = hold_after_the_first_chunk(service.deployment)
         request = a_request("DownloadImageData", image_id=shared.id, length_bytes=3 * KIB)
         download = recipient.begin("DownloadImageData", request)
         next(download)
@@ -715,21 +714,6 @@ class TestARunningDownload:
             left.cancel()
             while (seen := owner.answer("DownloadImageData", request)).code != "OK":
                 assert seen.reason == "TOO_MANY_TRANSFERS"
-
-
-def _hold_after_the_first_chunk(deployment: Deployment) -> threading.Event:
-    """Make the server's next downloads wait, with their first chunk sent, until the event is set."""
-    go_on = threading.Event()
-    read = deployment.blobs.read
-
-    def read_and_wait(*args: Any, **kwargs: Any) -> Iterator[bytes]:
-        chunks = read(*args, **kwargs)
-        yield next(chunks)
-        go_on.wait(PATIENCE_SECONDS)
-        yield from chunks
-
-    deployment.blobs.read = read_and_wait
-    return go_on
 
 
 # --- What a file is ---------------------------------------------------------------------------
@@ -807,17 +791,6 @@ def declared_as(disk_format: DiskFormat) -> dict[str, Any]:
 
 def a_request(rpc: str, **fields: Any) -> Any:
     return request_class(rpc)(**fields)
-
-
-def rest_of(download: Any) -> tuple[list[int], Declined]:
-    """Return the sizes of the chunks that still come, and how the stream ended."""
-    sizes: list[int] = []
-
-    def read() -> None:
-        for message in download:
-            sizes.append(len(message.chunk))  # noqa: PERF401 - what came before the end must be kept
-
-    return sizes, answer_of(read)
 
 
 def sha256(content: bytes) -> str:

@@ -30,6 +30,7 @@ from servicers.situations import (
     SHARED,
     an_image_that_is,
     fields_of,
+    put_into_the_directory,
     register_the_owners_use,
 )
 
@@ -53,10 +54,20 @@ SUCCEEDS = {
     "PublishImage": ("governor", PRIVATE),
     "UnpublishImage": ("governor", PUBLIC),
     "SetTenantQuotas": ("governor", NEVER_EXISTED),
+    "RegisterTenant": ("governor", NEVER_EXISTED),
+    "UpdateTenant": ("governor", "registered"),
+    "SuspendTenant": ("governor", "registered"),
+    "ResumeTenant": ("governor", "suspended"),
+    "SetSharingPolicy": ("governor", NEVER_EXISTED),
+    "DeactivateTenantImage": ("governor", PRIVATE),
+    "ReactivateTenantImage": ("governor", DEACTIVATED),
     "RegisterUse": (OWNER, PRIVATE),
     "ReleaseUse": (OWNER, "in use"),
 }
-ABOUT_NO_IMAGE = {"CreateImage", "SetTenantQuotas", "ReleaseUse"}
+ABOUT_TENANTS = {
+    *("SetTenantQuotas", "RegisterTenant", "UpdateTenant", "SuspendTenant", "ResumeTenant"),
+}
+ABOUT_NO_IMAGE = {"CreateImage", "SetSharingPolicy", "ReleaseUse"} | ABOUT_TENANTS
 
 
 def takes_a_request_id(rpc: str) -> bool:
@@ -80,6 +91,10 @@ class Call:
         elif situation == "in use":
             self.image_id = an_image_that_is(PRIVATE, deployment)
             register_the_owners_use(deployment, self.image_id)
+        elif situation in {"registered", "suspended"}:
+            self.image_id = A_NEVER_GIVEN_ID
+            since = deployment.now() if situation == "suspended" else None
+            put_into_the_directory(deployment, suspend_time=since)
         else:
             self.image_id = an_image_that_is(situation, deployment)
         self.fields = with_request_id(fields_of(rpc, self.image_id), request_id)
@@ -99,8 +114,10 @@ class Call:
             return {"description": "another one"}
         if self.rpc == "UploadImageData":
             return {"start": self.fields["start"] | {"disk_index": 1}}
-        if self.rpc == "SetTenantQuotas":
+        if self.rpc in ABOUT_TENANTS:
             return {"tenant_id": STRANGER}
+        if self.rpc == "SetSharingPolicy":
+            return {"policy": {"new_shares_blocked": True}}
         return {"image_id": A_NEVER_GIVEN_ID}
 
 

@@ -43,7 +43,10 @@ _LIVE, _IN_USE = "IMAGE_NOT_DELETED", "IMAGE_NOT_DEACTIVATED"
 _NO_SHARE, _THEIRS, _NOT_YET = "SHARE_NOT_FOUND", "ONLY_RECIPIENT_DECIDES", "SHARE_NOT_ACCEPTED"
 _NOT_SHAREABLE, _NOT_DELETABLE = "PUBLIC_IMAGE_NOT_SHAREABLE", "PUBLIC_IMAGE_NOT_DELETABLE"
 
-ABOUT_TENANTS = {"GetTenantQuotas", "SetTenantQuotas"}
+ABOUT_TENANTS = {
+    *("GetTenantQuotas", "SetTenantQuotas", "RegisterTenant", "UpdateTenant", "SuspendTenant"),
+    *("ResumeTenant", "GetTenant", "ListTenants", "GetSharingPolicy", "SetSharingPolicy"),
+}
 """What administrators alone may call."""
 ABOUT_OWN_USES = {"ReleaseUse", "ListUses"}
 """What names an image and does not look at it, but at the caller's own uses: they outlive its sight."""
@@ -52,7 +55,9 @@ ABOUT_NO_IMAGE = (
 )
 """What anybody with an identity may call; what it lists is judged below."""
 ABOUT_AN_IMAGE = [rpc for rpc in METHODS if rpc not in ABOUT_NO_IMAGE]
-FOR_ADMINISTRATORS = {"PublishImage", "UnpublishImage"}
+FOR_ADMINISTRATORS = {
+    *("PublishImage", "UnpublishImage", "DeactivateTenantImage", "ReactivateTenantImage"),
+}
 """What nobody in this matrix may call: told by the role, whatever there is."""
 
 # fmt: off
@@ -76,6 +81,8 @@ THE_OWNER_GETS = {
     "LeaveShare":        (_THEIRS,    _THEIRS,    _THEIRS,        _THEIRS,     _THEIRS),     # 3.14
     "PublishImage":      (_ROLE,      _ROLE,      _ROLE,          _ROLE,       _ROLE),       # 1
     "UnpublishImage":    (_ROLE,      _ROLE,      _ROLE,          _ROLE,       _ROLE),       # 1
+    "DeactivateTenantImage": (_ROLE,  _ROLE,      _ROLE,          _ROLE,       _ROLE),       # 8.4
+    "ReactivateTenantImage": (_ROLE,  _ROLE,      _ROLE,          _ROLE,       _ROLE),       # 8.4
     "RegisterUse":       (OK,         OK,         OK,             _INACTIVE,   _GONE),       # 7.4
     "GetUsage":          (OK,         OK,         OK,             OK,          OK),          # 7.5
 }
@@ -100,6 +107,8 @@ OTHERS_GET = {
     "LeaveShare":        (OK,         OK,         OK,         OK,         _NO_SHARE),   # 4.5
     "PublishImage":      (_ROLE,      _ROLE,      _ROLE,      _ROLE,      _ROLE),       # 1
     "UnpublishImage":    (_ROLE,      _ROLE,      _ROLE,      _ROLE,      _ROLE),       # 1
+    "DeactivateTenantImage": (_ROLE,  _ROLE,      _ROLE,      _ROLE,      _ROLE),       # 8.4
+    "ReactivateTenantImage": (_ROLE,  _ROLE,      _ROLE,      _ROLE,      _ROLE),       # 8.4
     "RegisterUse":       (OK,         _INACTIVE,  _NOT_YET,   _INACTIVE,  OK),          # 7.4
     "GetUsage":          (OK,         OK,         OK,         OK,         OK),          # 7.5
 }
@@ -288,7 +297,7 @@ def test_a_purged_image_is_one_that_never_existed_to_its_owner_too(
 @pytest.mark.parametrize("role", ["admin", "service"])
 def test_a_role_shows_nobodys_images_outside_its_own_service(role: str, deployment: Deployment, as_: As):
     stranger = as_(STRANGER, role)
-    governed = {"PublishImage", "UnpublishImage"} if role == "admin" else set()
+    governed = FOR_ADMINISTRATORS if role == "admin" else set()
 
     for rpc in set(ABOUT_AN_IMAGE) - governed:
         hidden = whole(stranger, rpc, request_about(rpc, an_image_that_is(SHARED, deployment)))
@@ -308,6 +317,9 @@ def test_an_administrator_governs_what_it_does_not_own(deployment: Deployment, a
     hidden = "NOT_FOUND IMAGE_NOT_FOUND"
     assert answers("PublishImage") == ["OK OK"] * 3 + [inactive, inactive, hidden]
     assert answers("UnpublishImage") == ["OK OK"] * 4 + [gone, hidden]
+    assert answers("DeactivateTenantImage") == ["OK OK"] * 4 + [gone, hidden]
+    awake = "FAILED_PRECONDITION IMAGE_NOT_DEACTIVATED"
+    assert answers("ReactivateTenantImage") == [awake] * 3 + ["OK OK", gone, hidden]
 
 
 def test_a_service_sees_for_a_tenant_what_that_tenant_sees(deployment: Deployment, as_: As):

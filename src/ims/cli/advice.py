@@ -8,6 +8,12 @@ from ims.client.vocabulary import ErrorReason
 
 _ADVICE: Final = {
     ErrorReason.UNAUTHENTICATED: "Say who calls: --tenant before the command, or IMS_TENANT.",
+    ErrorReason.TENANT_SUSPENDED: "Ask the operator of the service: `ims tenant resume {tenantId}`.",
+    ErrorReason.DEACTIVATED_BY_ADMINISTRATOR: (
+        "Ask the operator of the service: `ims image reactivate ID --as-admin`."
+    ),
+    ErrorReason.SHARING_BLOCKED: "Ask the operator of the service: `ims tenant allow-sharing`.",
+    ErrorReason.TENANT_ALREADY_REGISTERED: "`ims tenant move {tenantId} REGION`.",
     ErrorReason.IMAGE_NOT_FOUND: "What you can see: `ims image list`, `ims share received`.",
     ErrorReason.DISK_NOT_FOUND: "Its disks are listed by `ims image show`.",
     ErrorReason.SHARE_NOT_FOUND: "What is shared with you: `ims share received`.",
@@ -35,7 +41,7 @@ _ADVICE: Final = {
     ),
     ErrorReason.FULL_ECS_NOT_FROM_CBR: "Have the image made anew from a CBR backup of the server.",
     ErrorReason.BACKUP_IS_SHARED: "Have the image made from a backup of your own.",
-    ErrorReason.TENANT_NOT_FOUND: "Check the id; the operator keeps the list of tenants.",
+    ErrorReason.TENANT_NOT_FOUND: "Check the id; administrators register: `ims tenant register`.",
     ErrorReason.SHARE_NOT_ACCEPTED: "`ims share accept IMAGE`.",
     ErrorReason.VAULT_REQUIRED: "`ims share accept IMAGE --vault VAULT`.",
     ErrorReason.VAULT_TOO_SMALL: "Name a vault of at least {neededGib} GiB.",

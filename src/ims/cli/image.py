@@ -249,12 +249,23 @@ def resolve(
     session.answer(response, printing.resolution_sheet(response))
 
 
+AsAdmin = Annotated[
+    bool,
+    typer.Option(
+        "--as-admin", help="Any tenant's image, by its id; with --roles admin before the command."
+    ),
+]
+
+
 @app.command()
 @in_session
-def deactivate(session: Session, image: ImageArgument) -> None:
+def deactivate(session: Session, image: ImageArgument, *, as_admin: AsAdmin = False) -> None:
     """Refuse an image's bytes to everyone; metadata and shares are kept."""
     with session.client() as client:
-        changed = client.deactivate_image(lookup.own_image_id(client, image))
+        if as_admin:
+            changed = client.deactivate_tenant_image(image)
+        else:
+            changed = client.deactivate_image(lookup.own_image_id(client, image))
     session.answer(
         DeactivateImageResponse(image=changed), f"Deactivated {printing.image_title(changed)}."
     )
@@ -262,10 +273,13 @@ def deactivate(session: Session, image: ImageArgument) -> None:
 
 @app.command()
 @in_session
-def reactivate(session: Session, image: ImageArgument) -> None:
+def reactivate(session: Session, image: ImageArgument, *, as_admin: AsAdmin = False) -> None:
     """Make a deactivated image active again."""
     with session.client() as client:
-        changed = client.reactivate_image(lookup.own_image_id(client, image))
+        if as_admin:
+            changed = client.reactivate_tenant_image(image)
+        else:
+            changed = client.reactivate_image(lookup.own_image_id(client, image))
     session.answer(
         ReactivateImageResponse(image=changed), f"Reactivated {printing.image_title(changed)}."
     )

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from ims.cli import doctor, image, keys, migrate, printing, quota, serve, share, use
+from ims.cli import tenant as tenant_commands
 from ims.cli.connecting import Connecting
 from ims.cli.errors import TroubleTeller
 from ims.cli.session import Json, Session
@@ -23,6 +24,9 @@ app.add_typer(image.app, name="image", help="Keep images: create, upload, list, 
 app.add_typer(share.app, name="share", help="Lend images to other tenants, and use what they lend.")
 app.add_typer(use.app, name="use", help="Know which servers and volumes were made from images.")
 app.add_typer(quota.app, name="quota", help="See how much you can have; set it for others.")
+app.add_typer(
+    tenant_commands.app, name="tenant", help="Govern tenants, as an administrator (--roles admin)."
+)
 app.command("serve")(serve.serve)
 app.command("migrate")(migrate.migrate)
 app.command("doctor")(doctor.doctor)

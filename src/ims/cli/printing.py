@@ -24,6 +24,7 @@ from ims.client import (
     Refusal,
     Relation,
     Share,
+    Tenant,
     TenantUsage,
     UsageSummary,
     Use,
@@ -257,6 +258,39 @@ def quota_table(quotas: TenantQuotas) -> RenderableType:
     )
 
 
+def tenant_table(tenants: Sequence[Tenant]) -> RenderableType:
+    """Return a line for each tenant of the directory."""
+    if not tenants:
+        return "No tenants."
+    return _table(
+        ("TENANT", "REGION", "STATE", "NEW SHARES", "REGISTERED"),
+        (
+            (
+                tenant.id,
+                tenant.region,
+                Tenant.State.Name(tenant.state),
+                "blocked" if tenant.sharing_blocked else "",
+                time(tenant.register_time),
+            )
+            for tenant in tenants
+        ),
+    )
+
+
+def tenant_sheet(tenant: Tenant) -> RenderableType:
+    """Return everything that the directory says of a tenant."""
+    return _sheet(
+        (
+            ("id", tenant.id),
+            ("region", tenant.region),
+            ("state", Tenant.State.Name(tenant.state)),
+            ("new shares", "blocked" if tenant.sharing_blocked else ""),
+            ("registered", time(tenant.register_time)),
+            ("suspended", time(tenant.suspend_time)),
+        )
+    )
+
+
 def resolution_sheet(answer: ResolveImageResponse) -> RenderableType:
     """Return what a consumer of an image gets."""
     lines = [
@@ -322,6 +356,7 @@ def _image_lines(image: Image) -> Iterator[tuple[str, str]]:
     yield "description", image.description
     yield "type", Image.Type.Name(image.type)
     yield "state", Image.State.Name(image.state)
+    yield "deactivated by", "an administrator" if image.deactivated_by_administrator else ""
     yield "class", Image.Class.Name(_class(image))
     yield "owner", image.owner_tenant_id
     yield "you", _RELATIONS.get(image.relation, "")

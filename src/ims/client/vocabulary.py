@@ -20,6 +20,7 @@ from ims.v1.sharing_service_pb2 import (
     ShareImageResponse,
     UnshareImageResponse,
 )
+from ims.v1.tenant_pb2 import SharingPolicy, Tenant
 from ims.v1.use_pb2 import TenantUsage, UsageSummary, Use
 
 if TYPE_CHECKING:
@@ -36,11 +37,12 @@ if TYPE_CHECKING:
     ShareStatus: TypeAlias = Share.Status.ValueType
     Purpose: TypeAlias = ResolveImageRequest.Purpose.ValueType
     UseKind: TypeAlias = Use.Kind.ValueType
+    TenantState: TypeAlias = Tenant.State.ValueType
 else:
     # When a program runs, enum values are integers; only the type checker tells them apart.
     ImageClass = ImageType = ImageState = Architecture = Firmware = int
     RelationKind = BackupService = DiskFormat = DiskRole = OsType = ShareStatus = Purpose = int
-    UseKind = int
+    UseKind = TenantState = int
 
 ReceivedShare = ListReceivedSharesResponse.ReceivedShare
 
@@ -71,9 +73,12 @@ __all__ = [
     "Share",
     "ShareImageResponse",
     "ShareStatus",
+    "SharingPolicy",
     "Source",
     "TagFilter",
+    "Tenant",
     "TenantQuotas",
+    "TenantState",
     "TenantUsage",
     "UndeleteImageResponse",
     "UnshareImageResponse",

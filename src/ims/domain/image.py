@@ -216,6 +216,8 @@ class Image:
     """Until when a deleted image can be restored; from then on it is as if it had never existed."""
     state_before_deletion: ImageState | None = None
     """What undeletion returns it to."""
+    deactivated_by_admin: bool = False
+    """Whether it is an administrator who has taken its bytes away (law 8.4)."""
 
     @property
     def encrypted(self) -> bool:

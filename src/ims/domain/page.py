@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from ims.domain.image import ImageClass, ImageState, ImageType, OsType, Relation
 from ims.domain.share import Share, ShareStatus
-from ims.domain.tenant import TenantId
+from ims.domain.tenant import Region, TenantId, TenantState
 from ims.domain.view import ReadyView, View
 
 Item = TypeVar("Item")
@@ -100,6 +100,14 @@ class ShareFilter:
     """What a listing of shares lets through."""
 
     status: ShareStatus | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TenantFilter:
+    """What a listing of the tenant directory lets through."""
+
+    state: TenantState | None = None
+    region: Region | None = None
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,8 @@ class Account:
 
     used: Usage = NOTHING
     own_limits: OwnLimits = OwnLimits()
+    suspended: bool = False
+    """Whether the tenant may do nothing at all (law 8.2)."""
 
     def under(self, defaults: Quotas) -> "Allowance":
         """Return what the tenant may take, in a deployment with such defaults."""

@@ -23,6 +23,8 @@ class Category(Enum):
 
     UNAUTHENTICATED = auto()
     """Say who you are."""
+    SUSPENDED = auto()
+    """The tenant that you call for may do nothing, until an administrator lets it."""
     MISSING = auto()
     """There is no such thing (for you)."""
     FORBIDDEN = auto()
@@ -56,6 +58,8 @@ class Category(Enum):
 
 _STEPS = {
     Category.UNAUTHENTICATED: Step.WHO_CALLS,
+    # Nothing is told to a suspended tenant, not even that there is nothing.
+    Category.SUSPENDED: Step.WHO_CALLS,
     Category.MISSING: Step.MAY_YOU_KNOW_OF_IT,
     Category.FORBIDDEN: Step.MAY_YOU_DO_IT,
     Category.MALFORMED: Step.IS_IT_WELL_FORMED,
@@ -78,8 +82,10 @@ class Reason(StrEnum):
     def _generate_next_value_(name: str, *_others: object) -> str:
         return name
 
-    # may you know of it
+    # who calls
     UNAUTHENTICATED = auto()
+    TENANT_SUSPENDED = auto()
+    # may you know of it
     IMAGE_NOT_FOUND = auto()
     DISK_NOT_FOUND = auto()
     SHARE_NOT_FOUND = auto()
@@ -87,6 +93,7 @@ class Reason(StrEnum):
     NOT_IMAGE_OWNER = auto()
     ROLE_REQUIRED = auto()
     ONLY_RECIPIENT_DECIDES = auto()
+    DEACTIVATED_BY_ADMINISTRATOR = auto()
     # is the request well formed
     UNREADABLE_REQUEST = auto()
     INVALID_FIELD = auto()
@@ -126,6 +133,7 @@ class Reason(StrEnum):
     SHARE_NOT_ACCEPTED = auto()
     VAULT_REQUIRED = auto()
     VAULT_TOO_SMALL = auto()
+    SHARING_BLOCKED = auto()
     # do the rules of images allow it
     DATA_DISK_FIELD_NOT_UPDATABLE = auto()
     PUBLIC_IMAGE_NOT_DELETABLE = auto()
@@ -138,6 +146,8 @@ class Reason(StrEnum):
     BACKUP_ALREADY_USED = auto()
     ENCRYPTED_IMAGE_NOT_PUBLISHABLE = auto()
     IMAGE_TYPE_NOT_PUBLISHABLE = auto()
+    # do the rules of the tenant directory allow it
+    TENANT_ALREADY_REGISTERED = auto()
     # do the rules of image data allow it
     SIZE_MISMATCH = auto()
     DIGEST_MISMATCH = auto()

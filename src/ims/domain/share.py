@@ -1,6 +1,7 @@
 """The share: a private image lent to another tenant."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -28,3 +29,19 @@ class Share:
     """The backup vault that the recipient named when it accepted a full-ECS image."""
     create_time: datetime
     update_time: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prospect:
+    """What is on record when an owner wants to share an image with some tenants."""
+
+    shares: Mapping[TenantId, Share]
+    """Those that these tenants have already."""
+    share_count: int
+    """How many shares the image has in all."""
+    regions: Mapping[TenantId, Region] = field(default_factory=dict)
+    """Where those of these tenants are at home that the directory names."""
+    owner_blocked: bool = False
+    """Whether the owner may not share with anybody new."""
+    all_blocked: bool = False
+    """Whether nobody may."""

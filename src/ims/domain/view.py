@@ -18,6 +18,8 @@ class View:
     """The viewer's own share of the image, in whatever status."""
     has_shares: bool = False
     """Whether the image is shared with anybody; not how many, nor with whom."""
+    viewer_suspended: bool = False
+    owner_suspended: bool = False
 
     @property
     def relation(self) -> Relation | None:
@@ -60,6 +62,8 @@ class ReadyView:
     has_shares: bool
     rendering: bytes
     """The image as every viewer gets it, without class and relation."""
+    viewer_suspended: bool = False
+    owner_suspended: bool = False
 
     @property
     def relation(self) -> Relation | None:

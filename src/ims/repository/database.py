@@ -16,6 +16,7 @@ from ims.repository.backend import Backend, UnusableDatabase
 from ims.repository.duties import Duties
 from ims.repository.images import ImageRepository
 from ims.repository.pending_blobs import PendingBlobs
+from ims.repository.policies import Policies
 from ims.repository.postgresql import PostgresqlBackend
 from ims.repository.registered_uses import UseRepository
 from ims.repository.renderer import Renderer
@@ -55,6 +56,7 @@ class Reading:
         self.images = ImageRepository(connection, self.tenants, renderer)
         self.shares = ShareRepository(connection)
         self.uses = UseRepository(connection)
+        self.policies = Policies(connection)
         self.pending_blobs = PendingBlobs(connection)
         self.requests = Requests(connection)
 

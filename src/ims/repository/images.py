@@ -1,7 +1,7 @@
 """Images with their disks and tags: records in, records out."""
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from functools import lru_cache
@@ -39,7 +39,7 @@ from ims.repository.renderer import Renderer
 from ims.repository.shares import LISTED, SHARE_COLUMNS, to_share
 from ims.repository.statement import Rows, Statement
 from ims.repository.tables import images, shares, tags
-from ims.repository.tenants import TenantRepository
+from ims.repository.tenants import TenantRepository, is_suspended
 from ims.repository.times import from_microseconds, to_microseconds
 
 Converted = TypeVar("Converted")
@@ -54,15 +54,25 @@ _has_shares = sa.exists().where(shares.c.image_id == images.c.id, images.c.state
 _READY_ONLY = {"live_name", "live_backup", "rendering", "rendering_version", "rendering_format"}
 _RECORD = [column for column in images.c if column.name not in _READY_ONLY]
 
+# Asked with an image that is looked at by its id; lists ask once, and of the owners where they look.
+_SUSPENDED = {
+    "viewer_suspended": is_suspended(_viewer),
+    "owner_suspended": is_suspended(images.c.owner),
+}
+
 # One statement reads an image with all that a viewer has to do with it, as it was at one moment.
 _VIEWS = sa.select(
-    *_RECORD, _has_shares.label("has_shares"), *(each.label(name) for name, each in _OWN_SHARE.items())
+    *_RECORD,
+    _has_shares.label("has_shares"),
+    *(each.label(name) for name, each in _OWN_SHARE.items()),
+    *(each.label(name) for name, each in _SUSPENDED.items()),
 ).select_from(
     images.outerjoin(
         _own_share, sa.and_(_own_share.c.image_id == images.c.id, _own_share.c.tenant_id == _viewer)
     )
 )
 _ONE = Statement(_VIEWS.where(images.c.id == sa.bindparam("id")))
+_ONE_NAMES = (*(column.name for column in _RECORD), "has_shares", *_OWN_SHARE, *_SUSPENDED)
 
 # For who only wants to see an image: what its visibility hangs on, and its bytes where they are ready.
 _usable = sa.and_(
@@ -87,7 +97,7 @@ _READY: tuple[sa.ColumnElement[Any], ...] = (
     _has_shares,
     sa.case((_usable, images.c.rendering)),
 )
-_ONE_READY = Statement(sa.select(*_READY).where(images.c.id == sa.bindparam("id")))
+_ONE_READY = Statement(sa.select(*_READY, *_SUSPENDED.values()).where(images.c.id == sa.bindparam("id")))
 
 # The columns of _VIEWS for a statement that finds images in a way of its own.
 _its_share = shares.alias("its_share")
@@ -110,10 +120,15 @@ _LOCK = Statement(
         sa.or_(
             sa.bindparam("governing", type_=sa.Boolean),
             images.c.owner == sa.bindparam("viewer"),
-            images.c.declared_by == sa.bindparam("viewer"),
             images.c.public,
-            sa.exists().where(
-                shares.c.image_id == images.c.id, shares.c.tenant_id == sa.bindparam("viewer")
+            sa.and_(
+                sa.or_(
+                    images.c.declared_by == sa.bindparam("viewer"),
+                    sa.exists().where(
+                        shares.c.image_id == images.c.id, shares.c.tenant_id == sa.bindparam("viewer")
+                    ),
+                ),
+                sa.not_(is_suspended(images.c.owner)),
             ),
         ),
     )
@@ -136,7 +151,7 @@ class ImageRepository:
     def view(self, image_id: ImageId, viewer: TenantId) -> View | None:
         """Return an image, deleted or not, as a tenant sees it; None when there is no such id."""
         rows = _ONE.rows(self._connection, {"id": image_id, "viewer": viewer})
-        return _to_view(_named(rows[0]), viewer) if rows else None
+        return _to_view(dict(zip(_ONE_NAMES, rows[0], strict=True)), viewer) if rows else None
 
     def ready_view(self, image_id: ImageId, viewer: TenantId) -> ReadyView | View | None:
         """Return an image like `view`, as bytes where they are ready."""
@@ -145,8 +160,14 @@ class ImageRepository:
             rows = _ONE_READY.rows(self._connection, parameters)
             if not rows:
                 return None
-            if rows[0][-1] is not None:
-                return _to_ready_view(rows[0], viewer)
+            *ready, viewer_suspended, owner_suspended = rows[0]
+            if ready[-1] is not None:
+                return _to_ready_view(
+                    ready,
+                    viewer,
+                    viewer_suspended=bool(viewer_suspended),
+                    owner_suspended=bool(owner_suspended),
+                )
         return self.view(image_id, viewer)
 
     def lock(self, image_id: ImageId, viewer: TenantId, *, governing: bool = False) -> View | None:
@@ -301,12 +322,10 @@ class ImageRepository:
         """File an image as it is. Only for one whose lock this transaction has taken."""
         self._write(self._locked[image_id])
 
-    def may_be_read(self, image_id: ImageId, tenant_id: TenantId) -> bool:
-        """Whether a tenant may still read the bytes of an image that it once might."""
-        return (
-            self._connection.execute(_MAY_BE_READ, {"id": image_id, "tenant_id": tenant_id}).scalar()
-            is not None
-        )
+    def may_be_read(self, image_id: ImageId, tenant_id: TenantId, *, caller: TenantId) -> bool:
+        """Whether a tenant, or who calls for it, may still read the bytes of an image it once might."""
+        parameters = {"id": image_id, "tenant_id": tenant_id, "caller": caller}
+        return self._connection.execute(_MAY_BE_READ, parameters).scalar() is not None
 
     def list(
         self,
@@ -413,6 +432,7 @@ _OF_VIEWER = sa.and_(
     _own_share.c.tenant_id == _viewer,
     # Hidden from SQLite's planner, or it would begin with the images.
     images.c.state.concat(sa.literal_column("''")) != ImageState.DELETED,
+    sa.not_(is_suspended(images.c.owner)),
 )
 _OF_STATUS = _own_share.c.status == sa.bindparam("status", type_=_own_share.c.status.type)
 
@@ -498,8 +518,11 @@ _MAY_BE_READ = sa.select(sa.literal(1)).where(
             shares.c.image_id == images.c.id,
             shares.c.tenant_id == sa.bindparam("tenant_id"),
             shares.c.status == ShareStatus.ACCEPTED,
+            sa.not_(is_suspended(images.c.owner)),
         ),
     ),
+    sa.not_(is_suspended(sa.bindparam("tenant_id"))),
+    sa.not_(is_suspended(sa.bindparam("caller"))),
 )
 
 
@@ -581,6 +604,7 @@ def _to_row(image: Image) -> dict[str, Any]:
         "delete_time": _optional(to_microseconds, image.delete_time),
         "purge_time": _optional(to_microseconds, image.purge_time),
         "state_before_deletion": image.state_before_deletion,
+        "deactivated_by_admin": image.deactivated_by_admin,
     }
 
 
@@ -609,7 +633,13 @@ def _to_document(disk: Disk) -> dict[str, Any]:
     return document
 
 
-def _to_ready_view(row: tuple[Any, ...], viewer: TenantId) -> ReadyView:
+def _to_ready_view(
+    row: Sequence[Any],
+    viewer: TenantId,
+    *,
+    viewer_suspended: bool = False,
+    owner_suspended: bool = False,
+) -> ReadyView:
     owner, public, state, declared_by, purge_time, has_own_share, has_shares, rendering = row
     return ReadyView(
         owner=owner,
@@ -621,6 +651,8 @@ def _to_ready_view(row: tuple[Any, ...], viewer: TenantId) -> ReadyView:
         has_own_share=bool(has_own_share),
         has_shares=bool(has_shares),
         rendering=rendering,
+        viewer_suspended=viewer_suspended,
+        owner_suspended=owner_suspended,
     )
 
 
@@ -632,7 +664,14 @@ def _to_view(row: Mapping[Any, Any], viewer: TenantId) -> View:
     own_share = None
     if row["share_tenant_id"] is not None:
         own_share = to_share({column.name: row[name] for name, column in _OWN_SHARE.items()})
-    return View(image=_to_image(row), viewer=viewer, share=own_share, has_shares=bool(row["has_shares"]))
+    return View(
+        image=_to_image(row),
+        viewer=viewer,
+        share=own_share,
+        has_shares=bool(row["has_shares"]),
+        viewer_suspended=bool(row.get("viewer_suspended")),
+        owner_suspended=bool(row.get("owner_suspended")),
+    )
 
 
 def _to_image(row: Mapping[Any, Any]) -> Image:
@@ -664,6 +703,7 @@ def _to_image(row: Mapping[Any, Any]) -> Image:
         delete_time=_optional(from_microseconds, row["delete_time"]),
         purge_time=_optional(from_microseconds, row["purge_time"]),
         state_before_deletion=_optional(ImageState, row["state_before_deletion"]),
+        deactivated_by_admin=bool(row["deactivated_by_admin"]),
     )
 
 

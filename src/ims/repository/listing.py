@@ -24,6 +24,7 @@ from ims.domain.share import ShareStatus
 from ims.domain.tenant import TenantId
 from ims.repository.statement import Statement
 from ims.repository.tables import images, shares, tags
+from ims.repository.tenants import is_suspended
 from ims.repository.times import to_microseconds
 
 FEW: Final[Mapping[str, int]] = {"own": 3000, "public": 500, "accepted": 500, "deleted": 0}
@@ -55,6 +56,9 @@ _has_accepted = (
     .scalar_subquery()
     .is_not(None)
 )
+
+# What a suspended tenant shares is served to nobody (law 8.2); no planner begins with so few owners.
+_is_served = sa.not_(is_suspended(images.c.owner))
 
 _OF_IMAGES: Final[Mapping[OrderKey, sa.ColumnElement[Any]]] = {
     OrderKey.CREATE_TIME: images.c.create_time,
@@ -457,6 +461,7 @@ class _Writer:
                 key.is_not(None),
                 self._is_live(),
                 sa.not_(_public),
+                _is_served,
                 *self._standing(Walk(walk.kind, ("foreign", *walk.conditions))),
                 *self._let_through(_OF_SHARE, shown=shown),
                 *self._tags(),
@@ -475,6 +480,7 @@ class _Writer:
                 _has_accepted,
                 self._is_live(),
                 sa.not_(_is_public),
+                _is_served,
                 *self._standing(Walk(walk.kind, ("foreign", *walk.conditions))),
                 *self._let_through(_Columns(), shown=_LOOK_UPS.get(self._look_up, ())),
                 *self._tags(),

@@ -10,10 +10,11 @@ import sqlalchemy as sa
 
 from ims.domain.image import ImageId, ImageState
 from ims.domain.page import Page, Position, ShareFilter
-from ims.domain.share import Share, ShareStatus
+from ims.domain.share import Prospect, Share, ShareStatus
 from ims.domain.tenant import Region, TenantId
+from ims.repository.policies import sharing_is_blocked
 from ims.repository.statement import Statement
-from ims.repository.tables import images, shares
+from ims.repository.tables import images, shares, tenants
 from ims.repository.times import from_microseconds, to_microseconds
 
 SHARE_COLUMNS: Final = (
@@ -49,15 +50,61 @@ _of_image = shares.c.image_id == sa.bindparam("image_id")
 _counted = sa.select(sa.func.count().label("total")).where(_of_image).subquery()
 
 
-def _of(theirs: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    """Return the query for some shares of an image, and in each row how many it has in all."""
-    columns = (shares.c[name] for name in SHARE_COLUMNS)
-    found = _counted.outerjoin(shares, sa.and_(_of_image, theirs))
-    return sa.select(_counted.c.total, *columns).select_from(found)
+# What every row of the answer says of the whole call.
+_owner = tenants.alias("owner")
+_OF_THE_CALL: tuple[sa.ColumnElement[Any], ...] = (
+    _counted.c.total,
+    sa.func.coalesce(
+        sa.select(_owner.c.sharing_blocked)
+        .where(_owner.c.id == sa.bindparam("owner"))
+        .scalar_subquery(),
+        sa.false(),
+    ),
+    sharing_is_blocked(),
+)
 
 
-_OF_ONE = Statement(_of(shares.c.tenant_id == sa.bindparam("tenant_id")))
-_OF_SOME = _of(shares.c.tenant_id.in_(sa.bindparam("tenant_ids", expanding=True)))
+def _of_one() -> sa.Select[Any]:
+    """Return the query for what is on record of one recipient, and of the whole call.
+
+    Its columns after those are the recipient's id and region in the directory, and its share.
+    """
+    theirs = shares.c.tenant_id == sa.bindparam("tenant_id")
+    found = _counted.outerjoin(shares, sa.and_(_of_image, theirs)).outerjoin(
+        tenants, tenants.c.id == sa.bindparam("tenant_id")
+    )
+    columns = (tenants.c.id, tenants.c.region, *(shares.c[name] for name in SHARE_COLUMNS))
+    return sa.select(*_OF_THE_CALL, *columns).select_from(found)
+
+
+def _of_some() -> sa.Select[Any]:
+    """Return the same for many: a row for each that the directory names, and one for each share."""
+    asked: sa.BindParameter[Any] = sa.bindparam("tenant_ids", expanding=True)
+    of_share = [shares.c[name] for name in SHARE_COLUMNS]
+    registered = sa.select(
+        tenants.c.id.label("known_id"),
+        tenants.c.region.label("home"),
+        *(_nothing_like(column).label(column.name) for column in of_share),
+    )
+    sharing = sa.select(
+        _nothing_like(tenants.c.id).label("known_id"),
+        _nothing_like(tenants.c.region).label("home"),
+        *of_share,
+    )
+    rows = sa.union_all(
+        registered.where(tenants.c.id.in_(asked)),
+        sharing.where(_of_image, shares.c.tenant_id.in_(asked)),
+    ).subquery()
+    return sa.select(*_OF_THE_CALL, *rows.c).select_from(_counted.outerjoin(rows, sa.true()))
+
+
+def _nothing_like(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    # Not the column's own type, whose collation has no place in a cast.
+    return sa.cast(sa.null(), sa.BigInteger if isinstance(column.type, sa.BigInteger) else sa.String)
+
+
+_OF_ONE = Statement(_of_one())
+_OF_SOME = _of_some()
 
 _ONE = sa.select(shares).where(
     shares.c.image_id == sa.bindparam("image_id"), shares.c.tenant_id == sa.bindparam("tenant_id")
@@ -76,21 +123,27 @@ class ShareRepository:
         row = self._connection.execute(_ONE, keys).mappings().first()
         return None if row is None else to_share(row)
 
-    def of(self, image_id: ImageId, tenant_ids: Sequence[TenantId]) -> tuple[dict[TenantId, Share], int]:
-        """Return the shares that some tenants have in an image, and how many it has in all.
+    def prospect(self, image_id: ImageId, owner: TenantId, tenant_ids: Sequence[TenantId]) -> Prospect:
+        """Return what is on record when an owner wants to share an image with some tenants.
 
         In one statement: ShareImage holds the image's lock while it asks.
         """
         rows: Sequence[Sequence[Any]]
+        asked = {"image_id": image_id, "owner": owner}
         if len(tenant_ids) == 1:
-            keys = {"image_id": image_id, "tenant_id": tenant_ids[0]}
-            rows = _OF_ONE.rows(self._connection, keys)
+            rows = _OF_ONE.rows(self._connection, {**asked, "tenant_id": tenant_ids[0]})
         else:
-            some = {"image_id": image_id, "tenant_ids": tenant_ids}
-            rows = self._connection.execute(_OF_SOME, some).all()
-        named = [dict(zip(SHARE_COLUMNS, row[1:], strict=True)) for row in rows]
+            rows = self._connection.execute(_OF_SOME, {**asked, "tenant_ids": tenant_ids}).all()
+        share_count, owner_blocked, all_blocked = rows[0][:3]
+        named = [dict(zip(SHARE_COLUMNS, row[5:], strict=True)) for row in rows]
         found = (to_share(row) for row in named if row["tenant_id"] is not None)
-        return {share.tenant_id: share for share in found}, rows[0][0]
+        return Prospect(
+            shares={share.tenant_id: share for share in found},
+            share_count=share_count,
+            regions={TenantId(row[3]): Region(row[4]) for row in rows if row[4] is not None},
+            owner_blocked=bool(owner_blocked),
+            all_blocked=bool(all_blocked),
+        )
 
     def count(self, image_id: ImageId) -> int:
         """Return how many shares an image has, in every status."""

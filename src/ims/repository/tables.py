@@ -24,6 +24,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     literal_column,
 )
 
@@ -87,6 +88,7 @@ images = Table(
     Column("delete_time", BigInteger),
     Column("purge_time", BigInteger),
     Column("state_before_deletion", _text(16)),
+    Column("deactivated_by_admin", Boolean, nullable=False, server_default=false()),
     # The image as bytes, ready to be sent: of the version and in the format that stand beside them. A
     # server that knows nothing of them may change the image; then they are out of date, and not used.
     Column("rendering", LargeBinary),
@@ -196,8 +198,9 @@ uses = Table(
     Index(None, "tenant_id", "image_id", "kind", "consumer_id"),
 )
 
-# What a tenant uses of its quotas, and where its limits are not the deployment's (law 5.2). A row is
-# made when its tenant first uses something; whoever changes it holds its lock.
+# What a tenant uses of its quotas, and where its limits are not the deployment's (law 5.2); and what the
+# tenant directory says of it (law 8). A row is made when its tenant is registered or first uses
+# something; whoever changes it holds its lock.
 tenants = Table(
     "tenants",
     metadata,
@@ -208,9 +211,25 @@ tenants = Table(
     Column("max_private_images", BigInteger),
     Column("max_stored_bytes", BigInteger),
     Column("max_creations", BigInteger),
+    # Both are NULL for a tenant that the directory does not name.
+    Column("region", _text(64)),
+    Column("register_time", BigInteger),
+    # NULL unless the tenant is suspended.
+    Column("suspend_time", BigInteger),
+    Column("sharing_blocked", Boolean, nullable=False, server_default=false()),
     CheckConstraint("private_images >= 0", name="private_images_not_negative"),
     CheckConstraint("stored_bytes >= 0", name="stored_bytes_not_negative"),
     CheckConstraint("creations >= 0", name="creations_not_negative"),
+)
+# Suspended tenants are few, and a list of them does not walk through all others.
+_partial_index("suspended", tenants.c.suspend_time.is_not(None), tenants.c.id)
+
+# What administrators have put in force for all tenants; what has no row is not.
+policies = Table(
+    "policies",
+    metadata,
+    Column("name", _text(64), primary_key=True),
+    Column("in_force", Boolean, nullable=False),
 )
 
 # Calls that were accepted, each with its answer, so that a repeated one gets the first answer (law 5.9).

@@ -1,4 +1,4 @@
-"""What tenants use, and the limits that are their own: records in, records out.
+"""What tenants use, their own limits, and the tenant directory: records in, records out.
 
 Whoever takes something that is limited locks the tenant's record (`lock`) before reading what is judged,
 and after the image's lock, if it holds one: always in this order, so that nobody waits in a circle.
@@ -11,12 +11,33 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from ims.domain.page import Page, Position, TenantFilter
 from ims.domain.quotas import NOTHING, Account, OwnLimits, Usage
-from ims.domain.tenant import TenantId
+from ims.domain.tenant import Region, RegisteredTenant, TenantId, TenantState
+from ims.repository.statement import Statement
 from ims.repository.tables import tenants
+from ims.repository.times import from_microseconds, to_microseconds
 
 _ONE = sa.select(tenants).where(tenants.c.id == sa.bindparam("tenant_id"))
 _LOCK = _ONE.with_for_update()
+_SUSPENDED = Statement(
+    sa.select(tenants.c.id).where(
+        tenants.c.id == sa.bindparam("tenant_id"), tenants.c.suspend_time.is_not(None)
+    )
+)
+
+
+def is_suspended(tenant_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """Return whether the tenant that another statement names is suspended, as a part of that one.
+
+    Not EXISTS, of which PostgreSQL may make a join: there are few suspended tenants, and many others.
+    """
+    found = sa.select(_there.c.suspend_time).where(_there.c.id == tenant_id)
+    # However deep within the other statement it stands.
+    return found.correlate_except(_there).scalar_subquery().is_not(None)
+
+
+_there = tenants.alias("there")
 
 
 def _changed(column: sa.Column[int], change: sa.BindParameter[int]) -> sa.ColumnElement[int]:
@@ -39,7 +60,7 @@ _CHANGE = (
 
 
 class TenantRepository:
-    """The tenants of the catalogue; one that never used anything has no record."""
+    """The tenants of the catalogue; one that is not registered and never used anything has no record."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
@@ -57,6 +78,10 @@ class TenantRepository:
             row = self._locked(tenant_id)
         assert row is not None  # it was made, by this transaction or by one that has committed
         return _to_account(row)
+
+    def suspended(self, tenant_id: TenantId) -> bool:
+        """Whether a tenant may do nothing, as it is at this moment."""
+        return bool(_SUSPENDED.rows(self._connection, {"tenant_id": tenant_id}))
 
     def change(self, tenant_id: TenantId, change: Usage) -> None:
         """Add to what a tenant uses; where nothing changes, nothing is asked of the database."""
@@ -86,6 +111,52 @@ class TenantRepository:
         rows = self._connection.execute(query).mappings()
         return {TenantId(row["id"]): _to_account(row).used for row in rows}
 
+    # The directory
+
+    def find(self, tenant_id: TenantId) -> RegisteredTenant | None:
+        """Return a tenant as the directory has it; None for one that it does not name."""
+        row = self._connection.execute(_ONE, {"tenant_id": tenant_id}).mappings().first()
+        return _to_registered(row)
+
+    def find_locked(self, tenant_id: TenantId) -> RegisteredTenant | None:
+        """Return the same, and keep everybody else from it until the transaction ends."""
+        return _to_registered(self._locked(tenant_id))
+
+    def save(self, tenant: RegisteredTenant) -> None:
+        """Have the directory say something else of a tenant, or name a new one. Its lock is held."""
+        self._make(tenant.id)
+        suspended = tenant.suspend_time
+        self._write(
+            tenant.id,
+            {
+                "region": tenant.region,
+                "register_time": to_microseconds(tenant.register_time),
+                "suspend_time": None if suspended is None else to_microseconds(suspended),
+                "sharing_blocked": tenant.sharing_blocked,
+            },
+        )
+
+    def list(
+        self, tenant_filter: TenantFilter, *, size: int, after: Position | None
+    ) -> Page[RegisteredTenant]:
+        """Return a part of the directory, by id, from behind a place on."""
+        query = sa.select(tenants).where(tenants.c.region.is_not(None)).order_by(tenants.c.id)
+        if tenant_filter.region is not None:
+            query = query.where(tenants.c.region == tenant_filter.region)
+        if tenant_filter.state is TenantState.SUSPENDED:
+            query = query.where(tenants.c.suspend_time.is_not(None))
+        if tenant_filter.state is TenantState.ACTIVE:
+            query = query.where(tenants.c.suspend_time.is_(None))
+        if after is not None:
+            query = query.where(tenants.c.id > after.id)
+        rows = self._connection.execute(query.limit(size + 1)).mappings()
+        found = [tenant for row in rows if (tenant := _to_registered(row)) is not None]
+        return Page(
+            items=tuple(found[:size]),
+            places=tuple(Position("", tenant.id) for tenant in found[:size]),
+            more=len(found) > size,
+        )
+
     def _locked(self, tenant_id: TenantId) -> sa.RowMapping | None:
         return self._connection.execute(_LOCK, {"tenant_id": tenant_id}).mappings().first()
 
@@ -110,4 +181,18 @@ def _to_account(row: sa.RowMapping) -> Account:
             stored_bytes=row["max_stored_bytes"],
             creations=row["max_creations"],
         ),
+        suspended=row["suspend_time"] is not None,
+    )
+
+
+def _to_registered(row: sa.RowMapping | None) -> RegisteredTenant | None:
+    if row is None or row["region"] is None:
+        return None
+    suspended = row["suspend_time"]
+    return RegisteredTenant(
+        id=TenantId(row["id"]),
+        region=Region(row["region"]),
+        sharing_blocked=row["sharing_blocked"],
+        register_time=from_microseconds(row["register_time"]),
+        suspend_time=None if suspended is None else from_microseconds(suspended),
     )

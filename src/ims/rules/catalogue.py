@@ -1,17 +1,19 @@
 """Every RPC and the rules it is judged by; what the documentation and its tests read.
 
-Every RPC is judged by CALL_RPC before anything else. An RPC on an image is then first judged by
-SEE_IMAGE, and one that acts for a tenant by ACT_FOR_TENANT before that. Receiving and finishing are the
-later moments of an upload. An RPC that changes something is judged by REPEAT_CALL before these, if it
-carries a request id.
+Every RPC is judged by CALL_RPC before anything else, and then by CALL_FOR_TENANT. An RPC on an image is
+then first judged by SEE_IMAGE, and one that acts for a tenant by ACT_FOR_TENANT before that. Receiving
+and finishing are the later moments of an upload. An RPC that changes something is judged by REPEAT_CALL
+before these, if it carries a request id.
 """
 
 from typing import Any
 
 from ims.rules.changes import (
     DEACTIVATE_IMAGE,
+    DEACTIVATE_TENANT_IMAGE,
     DELETE_IMAGE,
     REACTIVATE_IMAGE,
+    REACTIVATE_TENANT_IMAGE,
     UNDELETE_IMAGE,
     UPDATE_IMAGE,
 )
@@ -37,6 +39,17 @@ from ims.rules.sharing import (
     REJECT_SHARE,
     SHARE_IMAGE,
     UNSHARE_IMAGE,
+)
+from ims.rules.tenants import (
+    CALL_FOR_TENANT,
+    GET_SHARING_POLICY,
+    GET_TENANT,
+    LIST_TENANTS,
+    REGISTER_TENANT,
+    RESUME_TENANT,
+    SET_SHARING_POLICY,
+    SUSPEND_TENANT,
+    UPDATE_TENANT,
 )
 from ims.rules.use import ACT_FOR_TENANT, RESOLVE_IMAGE
 from ims.rules.visibility import SEE_IMAGE
@@ -66,6 +79,16 @@ CATALOGUE: dict[str, tuple[Rule[Any], ...]] = {
     "UnpublishImage": (*REPEAT_CALL, *SEE_IMAGE, *UNPUBLISH_IMAGE),
     "GetTenantQuotas": GET_TENANT_QUOTAS,
     "SetTenantQuotas": (*REPEAT_CALL, *SET_TENANT_QUOTAS),
+    "RegisterTenant": (*REPEAT_CALL, *REGISTER_TENANT),
+    "UpdateTenant": (*REPEAT_CALL, *UPDATE_TENANT),
+    "SuspendTenant": (*REPEAT_CALL, *SUSPEND_TENANT),
+    "ResumeTenant": (*REPEAT_CALL, *RESUME_TENANT),
+    "GetTenant": GET_TENANT,
+    "ListTenants": LIST_TENANTS,
+    "GetSharingPolicy": GET_SHARING_POLICY,
+    "SetSharingPolicy": (*REPEAT_CALL, *SET_SHARING_POLICY),
+    "DeactivateTenantImage": (*REPEAT_CALL, *SEE_IMAGE, *DEACTIVATE_TENANT_IMAGE),
+    "ReactivateTenantImage": (*REPEAT_CALL, *SEE_IMAGE, *REACTIVATE_TENANT_IMAGE),
     "RegisterUse": (*REPEAT_CALL, *ACT_FOR_TENANT, *SEE_IMAGE, *REGISTER_USE),
     "ReleaseUse": (*REPEAT_CALL, *ACT_FOR_TENANT, *RELEASE_USE),
     "ListUses": (*ACT_FOR_TENANT, *LIST_USES),
@@ -76,4 +99,4 @@ CATALOGUE: dict[str, tuple[Rule[Any], ...]] = {
 def all_rules() -> tuple[Rule[Any], ...]:
     """Return every rule of the catalogue once."""
     of_some = [rule for rules in CATALOGUE.values() for rule in rules]
-    return tuple(dict.fromkeys([*CALL_RPC, *of_some]))
+    return tuple(dict.fromkeys([*CALL_RPC, *CALL_FOR_TENANT, *of_some]))

@@ -200,10 +200,43 @@ def only_the_owner_deactivates_a_private_image(attempt: Attempt) -> Iterator[Bre
         yield breach("Only the image's owner may do this.")
 
 
+@rule("8.4", Reason.DEACTIVATED_BY_ADMINISTRATOR, Category.FORBIDDEN)
+def what_an_administrator_deactivated_only_one_reactivates(attempt: Attempt) -> Iterator[Breach]:
+    """What an administrator has deactivated its owner does not reactivate."""
+    image, caller = attempt.image, attempt.caller
+    if image.public or image.owner != caller.tenant_id or caller.has(Role.ADMIN):
+        return
+    if image.state is ImageState.DEACTIVATED and image.deactivated_by_admin:
+        yield breach("An administrator has deactivated the image; only an administrator reactivates it.")
+
+
+@rule("8.4", Reason.ROLE_REQUIRED, Category.FORBIDDEN)
+def only_administrators_deactivate_what_others_own(attempt: Attempt) -> Iterator[Breach]:
+    """An administrator deactivates and reactivates any tenant's image."""
+    if not attempt.caller.has(Role.ADMIN):
+        yield breach(
+            f"Only a caller with the role '{Role.ADMIN}' deactivates or reactivates any tenant's image.",
+            requiredRoles=Role.ADMIN,
+        )
+
+
 _DEACTIVATION: tuple[Rule[Attempt], ...] = (
     only_administrators_deactivate_public_images,
     only_the_owner_deactivates_a_private_image,
     every_field_can_be_read,
 )
 DEACTIVATE_IMAGE: tuple[Rule[Attempt], ...] = (*_DEACTIVATION, *state_allows(Verb.DEACTIVATE))
-REACTIVATE_IMAGE: tuple[Rule[Attempt], ...] = (*_DEACTIVATION, *state_allows(Verb.REACTIVATE))
+REACTIVATE_IMAGE: tuple[Rule[Attempt], ...] = (
+    *_DEACTIVATION,
+    what_an_administrator_deactivated_only_one_reactivates,
+    *state_allows(Verb.REACTIVATE),
+)
+_GOVERNING: tuple[Rule[Attempt], ...] = (
+    only_administrators_deactivate_what_others_own,
+    every_field_can_be_read,
+)
+DEACTIVATE_TENANT_IMAGE: tuple[Rule[Attempt], ...] = (
+    *_GOVERNING,
+    *state_allows(Verb.DEACTIVATE_BY_ADMIN),
+)
+REACTIVATE_TENANT_IMAGE: tuple[Rule[Attempt], ...] = (*_GOVERNING, *state_allows(Verb.REACTIVATE))

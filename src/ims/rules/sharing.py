@@ -7,7 +7,7 @@ from ims.domain.image import Image, ImageType
 from ims.domain.registered_use import UsageTotal
 from ims.domain.rejection import Category, Reason
 from ims.domain.share import Share, ShareStatus
-from ims.domain.tenant import Tenant, TenantId
+from ims.domain.tenant import Region, Tenant, TenantId
 from ims.domain.vault import Vault, VaultType
 from ims.rules.attempt import Attempt
 from ims.rules.engine import Breach, Rule, breach, rule
@@ -42,6 +42,10 @@ class ShareAttempt(Attempt):
     share_limit: int
     unknown_tenants: frozenset[TenantId] = frozenset()
     """The recipients that a closed tenant directory does not name."""
+    owner_blocked: bool = False
+    """Whether the owner may not share with anybody new."""
+    all_blocked: bool = False
+    """Whether nobody may."""
 
     @property
     def newcomers(self) -> tuple[Tenant, ...]:
@@ -144,6 +148,17 @@ def shares_stay_within_the_limit(attempt: ShareAttempt) -> Iterator[Breach]:
         )
 
 
+@rule("8.3", Reason.SHARING_BLOCKED, Category.AGAINST_RULES)
+def nothing_new_is_shared_while_sharing_is_blocked(attempt: ShareAttempt) -> Iterator[Breach]:
+    """While an administrator blocks new shares, of a tenant or of all, no share is added."""
+    if attempt.newcomers and (attempt.owner_blocked or attempt.all_blocked):
+        whose = "all tenants" if attempt.all_blocked else f"tenant '{attempt.image.owner}'"
+        yield breach(
+            f"An administrator has blocked new shares of {whose}.",
+            blockedFor="ALL_TENANTS" if attempt.all_blocked else "OWNER",
+        )
+
+
 ABOUT_THE_CALL: tuple[Rule[ShareAttempt], ...] = (
     only_the_owner_shares,
     every_field_can_be_read,
@@ -160,6 +175,7 @@ ABOUT_EACH_RECIPIENT: tuple[Rule[ShareAttempt], ...] = (
     nobody_shares_with_oneself,
     recipients_are_known_where_the_directory_is_closed,
     shares_stay_within_the_region,
+    nothing_new_is_shared_while_sharing_is_blocked,
     shares_stay_within_the_limit,
 )
 SHARE_IMAGE: tuple[Rule[ShareAttempt], ...] = (
@@ -256,6 +272,12 @@ class AcceptAttempt(Attempt):
     backup_provider_exists: bool
     vault: Vault | None
     """The vault that the request names, where the recipient has such a one."""
+    known_region: Region | None = None
+    """Where the directory has the recipient at home; None for one that it does not name."""
+
+    @property
+    def home(self) -> Region:
+        return self.known_region or self.caller.region
 
     @property
     def needs_vault(self) -> bool:
@@ -264,9 +286,9 @@ class AcceptAttempt(Attempt):
 
 @rule("3.4", Reason.CROSS_REGION_SHARE, Category.AGAINST_RULES)
 def a_recipient_is_at_home_in_the_region(attempt: AcceptAttempt) -> Iterator[Breach]:
-    """Within one region: who accepts a share is at home in the image's region, as its identity says."""
-    if attempt.caller.region != attempt.image.region:
-        yield _cross_region(attempt.image, Tenant(attempt.caller.tenant_id, attempt.caller.region))
+    """Within one region: who accepts a share is at home in the image's region, as is known of it."""
+    if attempt.home != attempt.image.region:
+        yield _cross_region(attempt.image, Tenant(attempt.caller.tenant_id, attempt.home))
 
 
 @rule("4.7", Reason.VAULT_REQUIRED, Category.AGAINST_RULES)

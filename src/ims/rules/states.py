@@ -17,6 +17,7 @@ class Verb(StrEnum):
     UNDELETE = "undeleted"
     DEACTIVATE = "deactivated"
     REACTIVATE = "reactivated"
+    DEACTIVATE_BY_ADMIN = "deactivated by an administrator"
     UPLOAD = "filled with bytes"
     READ_DATA = "downloaded"
     USE = "used"
@@ -47,6 +48,8 @@ _ROWS: dict[Verb, tuple[_Cell, _Cell, _Cell, _Cell, _Cell, _Cell]] = {
     Verb.UNDELETE:      (_LIVE,     _LIVE,     _LIVE,        _LIVE,        _LIVE,     _ACTIVE),
     Verb.DEACTIVATE:    (_INACTIVE, _BUSY,     _DEACTIVATED, _INACTIVE,    _INACTIVE, _GONE),
     Verb.REACTIVATE:    (_IN_USE,   _IN_USE,   _IN_USE,      _ACTIVE,      _IN_USE,   _GONE),
+    # Also what its owner has deactivated, who then can no longer reactivate it.
+    Verb.DEACTIVATE_BY_ADMIN: (_INACTIVE, _BUSY, _DEACTIVATED, _DEACTIVATED, _INACTIVE, _GONE),
     Verb.UPLOAD:        (_SAVING,   _SAVING,   _FINAL,       _FINAL,       _FINAL,    _GONE),
     Verb.READ_DATA:     (_INACTIVE, _INACTIVE, _ACTIVE,      _INACTIVE,    _INACTIVE, _GONE),
     Verb.USE:           (_INACTIVE, _INACTIVE, _ACTIVE,      _INACTIVE,    _INACTIVE, _GONE),

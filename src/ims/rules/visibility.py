@@ -28,6 +28,8 @@ class Outlook(Declared, Protocol):
     def relation(self) -> Relation | None: ...
     @property
     def purge_time(self) -> datetime | None: ...
+    @property
+    def owner_suspended(self) -> bool: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,9 @@ def _is_visible(sight: Sight, view: Outlook) -> bool:
     if view.purge_time is not None and view.purge_time <= sight.now:
         return False
     governs = sight.governing and sight.caller.has(Role.ADMIN)
+    if view.owner_suspended and view.relation is not Relation.PUBLIC:
+        # Public images belong to everyone and stay; nothing else of its owner is served (law 8.2).
+        return governs
     if view.state is ImageState.DELETED:
         return view.relation is Relation.OWNED or governs
     return view.relation is not None or declared_it(sight.caller, view) or governs

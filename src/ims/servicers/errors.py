@@ -22,6 +22,7 @@ DOMAIN: Final = "ims"
 
 CODES: Final = {
     Category.UNAUTHENTICATED: Code.UNAUTHENTICATED,
+    Category.SUSPENDED: Code.PERMISSION_DENIED,
     Category.MISSING: Code.NOT_FOUND,
     Category.FORBIDDEN: Code.PERMISSION_DENIED,
     Category.MALFORMED: Code.INVALID_ARGUMENT,

@@ -29,12 +29,12 @@ from ims.domain.image import (
     SourceKind,
 )
 from ims.domain.image_changes import ImageChanges
-from ims.domain.page import ImageFilter, ImageOrder, OrderKey, ShareFilter, TagFilter
+from ims.domain.page import ImageFilter, ImageOrder, OrderKey, ShareFilter, TagFilter, TenantFilter
 from ims.domain.quotas import Allowance, Quotas
 from ims.domain.registered_use import RegisteredUse, TenantUsage, UsageSummary, UseKind
 from ims.domain.rejection import Violation
 from ims.domain.share import Share, ShareStatus
-from ims.domain.tenant import Region, TenantId
+from ims.domain.tenant import Region, RegisteredTenant, TenantId, TenantState
 from ims.domain.use import Purpose, Resolution, Use
 from ims.domain.view import ReadyView, View
 from ims.repository.renderer import Renderer
@@ -44,6 +44,7 @@ from ims.rules.image_data import Announcement
 from ims.rules.images import MAX_TAGS
 from ims.servicers.reading import CONSUMER_ID, FOREIGN_ID, KEY_ID, SHA256, RequestReading, Word
 from ims.use_cases.sharing import Recipient, Sharing
+from ims.use_cases.tenants import TenantChanges
 from ims.v1 import (
     admin_service_pb2,
     error_reason_pb2,
@@ -52,6 +53,7 @@ from ims.v1 import (
     quota_pb2,
     share_pb2,
     sharing_service_pb2,
+    tenant_pb2,
     use_pb2,
     use_service_pb2,
 )
@@ -82,7 +84,7 @@ def render(image: Image) -> bytes:
     return _message(image).SerializeToString(deterministic=True)
 
 
-RENDERER: Final = Renderer(format=2, render=render)
+RENDERER: Final = Renderer(format=3, render=render)
 
 
 def _standing_message(image_class: ImageClass, relation: Relation | None) -> image_pb2.Image:
@@ -127,6 +129,7 @@ def _message(image: Image) -> image_pb2.Image:
         purge_time=_timestamp(image.purge_time),
         etag=image.etag,
         size_bytes=image.size_bytes,
+        deactivated_by_administrator=image.deactivated_by_admin,
     )
 
 
@@ -659,3 +662,50 @@ def read_limits(
         for quota in _QUOTAS
         if quota in paths
     }
+
+
+# --- Tenants ---
+
+
+def tenant_message(tenant: RegisteredTenant) -> tenant_pb2.Tenant:
+    """Return a tenant as administrators get it."""
+    return tenant_pb2.Tenant(
+        id=tenant.id,
+        region=tenant.region,
+        state=tenant_pb2.Tenant.State.Value(tenant.state),
+        sharing_blocked=tenant.sharing_blocked,
+        register_time=_timestamp(tenant.register_time),
+        suspend_time=_timestamp(tenant.suspend_time),
+    )
+
+
+_TENANT_FIELDS: Final = ("region", "sharing_blocked")
+
+
+def read_tenant_changes(
+    reading: RequestReading, request: admin_service_pb2.UpdateTenantRequest
+) -> TenantChanges:
+    """Return what an update of a tenant wants to change."""
+    paths = set(request.update_mask.paths)
+    if request.HasField("update_mask") and not paths:
+        reading.problem("update_mask", "it names at least one field.")
+    for path in sorted(paths.difference(_TENANT_FIELDS)):
+        fields = " and ".join(_TENANT_FIELDS)
+        reading.problem("update_mask", f"'{path}' cannot be updated; {fields} can.")
+    region = reading.region("tenant.region", request.tenant.region)
+    if "region" in paths and not request.tenant.region:
+        reading.problem("tenant.region", "it is required where update_mask names it.")
+    return TenantChanges(
+        region=region if "region" in paths else None,
+        sharing_blocked=request.tenant.sharing_blocked if "sharing_blocked" in paths else None,
+    )
+
+
+def read_tenant_filter(
+    reading: RequestReading, request: admin_service_pb2.ListTenantsRequest
+) -> TenantFilter:
+    """Return what a listing of the directory lets through."""
+    return TenantFilter(
+        state=reading.word(request, "state", TenantState),
+        region=reading.region("region", request.region),
+    )

@@ -11,13 +11,14 @@ from ims.blob_store.interface import BlobStore
 from ims.domain.caller import Caller
 from ims.domain.image import Image, ImageId
 from ims.domain.limits import Limits
+from ims.domain.rejection import Rejection
 from ims.domain.tenant import Region, TenantId
 from ims.domain.view import ReadyView, View
 from ims.providers.backups import BackupProvider
 from ims.providers.keys import KeyProvider
-from ims.providers.tenants import TenantDirectory
 from ims.repository.database import Database, Reading, Transaction
 from ims.rules.engine import enforce
+from ims.rules.tenants import CALL_FOR_TENANT, Standing
 from ims.rules.use import ACT_FOR_TENANT, Representation
 from ims.rules.visibility import SEE_IMAGE, Sight
 from ims.use_cases.uploads import Uploads
@@ -35,7 +36,8 @@ class Deployment:
     database: Database
     blobs: BlobStore
     keys: KeyProvider
-    tenants: TenantDirectory
+    directory_closed: bool = False
+    """Whether there are no other tenants than those that the directory names (law 3.9)."""
     backups: BackupProvider | None = None
     """None where the deployment has no backup provider."""
     uploads: Uploads = field(default_factory=Uploads)
@@ -69,10 +71,24 @@ def in_one_transaction(
     return told
 
 
+def refuse_suspended(reading: Reading, tenant_id: TenantId) -> None:
+    """Raise Rejection TENANT_SUSPENDED for a tenant that is suspended at this moment."""
+    refuse_if(tenant_id, suspended=reading.tenants.suspended(tenant_id))
+
+
+def refuse_if(tenant_id: TenantId, *, suspended: bool) -> None:
+    """Raise Rejection TENANT_SUSPENDED for a tenant that was found to be suspended."""
+    enforce(CALL_FOR_TENANT, Standing(tenant_id=tenant_id, suspended=suspended))
+
+
 def see(deployment: Deployment, reading: Reading, caller: Caller, image_id: ImageId) -> View:
-    """Return an image as the caller sees it. Raises Rejection IMAGE_NOT_FOUND when it does not."""
+    """Return an image as the caller sees it.
+
+    Raises Rejection IMAGE_NOT_FOUND when it does not, and TENANT_SUSPENDED for a suspended tenant,
+    whatever there is.
+    """
     view = reading.images.view(image_id, caller.tenant_id)
-    return _seen(view, Sight(caller=caller, view=view, now=deployment.now()))
+    return _seen(reading, view, Sight(caller=caller, view=view, now=deployment.now()))
 
 
 def see_ready(
@@ -80,7 +96,7 @@ def see_ready(
 ) -> ReadyView | View:
     """Return an image like `see`, as bytes where they are ready."""
     view = reading.images.ready_view(image_id, caller.tenant_id)
-    return _seen(view, Sight(caller=caller, view=view, now=deployment.now()))
+    return _seen(reading, view, Sight(caller=caller, view=view, now=deployment.now()))
 
 
 def see_locked(
@@ -93,11 +109,19 @@ def see_locked(
 ) -> View:
     """Return an image like `see`, and keep everybody else from it until the transaction ends."""
     view = tx.images.lock(image_id, caller.tenant_id, governing=governing)
-    return _seen(view, Sight(caller=caller, view=view, now=deployment.now(), governing=governing))
+    return _seen(tx, view, Sight(caller=caller, view=view, now=deployment.now(), governing=governing))
 
 
-def _seen(view: Seen | None, sight: Sight) -> Seen:
-    enforce(SEE_IMAGE, sight)
+def _seen(reading: Reading, view: Seen | None, sight: Sight) -> Seen:
+    tenant_id = sight.caller.tenant_id
+    if view is not None:
+        refuse_if(tenant_id, suspended=view.viewer_suspended)
+    try:
+        enforce(SEE_IMAGE, sight)
+    except Rejection:
+        # Also where the image has told it: what is hidden takes as long as what never existed.
+        refuse_suspended(reading, tenant_id)
+        raise
     assert view is not None  # or the rule would have been broken
     return view
 
@@ -108,12 +132,14 @@ def key_is_usable(deployment: Deployment, image: Image) -> bool:
     return key_id is None or deployment.keys.is_usable(key_id, image.owner)
 
 
-def representing(caller: Caller, tenant_id: TenantId | None) -> Caller:
+def representing(reading: Reading, caller: Caller, tenant_id: TenantId | None) -> Caller:
     """Return the caller as the tenant it acts for (None: its own), with no rights but that tenant's.
 
-    Raises Rejection ROLE_REQUIRED when it may not act for that tenant.
+    Raises Rejection ROLE_REQUIRED when it may not act for that tenant, and TENANT_SUSPENDED when its own
+    may do nothing. Whether that tenant may is for those to see who read for it.
     """
     if tenant_id is None or tenant_id == caller.tenant_id:
         return caller
+    refuse_suspended(reading, caller.tenant_id)
     enforce(ACT_FOR_TENANT, Representation(caller=caller, tenant_id=tenant_id))
     return replace(caller, tenant_id=tenant_id, roles=frozenset())

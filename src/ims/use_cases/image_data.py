@@ -31,6 +31,8 @@ from ims.use_cases.deployment import (
     Deployment,
     in_one_transaction,
     key_is_usable,
+    refuse_if,
+    refuse_suspended,
     representing,
     see,
     see_locked,
@@ -180,6 +182,9 @@ def _finish(
     view = tx.images.lock(image_id, caller.tenant_id, governing=True)
     if view is None or view.image.disks[stored.index].upload_id != stored.upload_id:
         raise _superseded(stored)
+    # Suspended while the bytes were arriving: they are given up.
+    refuse_if(caller.tenant_id, suspended=view.viewer_suspended)
+    refuse_if(view.image.owner, suspended=view.owner_suspended)
     image = _with_disk(view.image, replace(stored, upload_id="", announced_bytes=0))
     image = replace(image, state=state_of_filling(image.disks))
     if stored.index == 0 and image.min_disk_gib == 0:
@@ -287,8 +292,8 @@ def download_image_data(
 
     The chunks come out only as long as the tenant may read them: each is judged anew.
     """
-    reader = representing(caller, tenant_id)
     with deployment.database.reading() as reading:
+        reader = representing(reading, caller, tenant_id)
         view = see(deployment, reading, reader, image_id)
     attempt = DownloadAttempt(
         caller=reader,
@@ -307,12 +312,14 @@ def download_image_data(
         disk=disk,
         offset_bytes=offset_bytes,
         length_bytes=length,
-        chunks=_while_allowed(deployment, attempt, _open(deployment, attempt, disk, length)),
+        chunks=_while_allowed(
+            deployment, caller, attempt, _open(deployment, caller, attempt, disk, length)
+        ),
     )
 
 
 def _open(
-    deployment: Deployment, attempt: DownloadAttempt, disk: Disk, length_bytes: int
+    deployment: Deployment, caller: Caller, attempt: DownloadAttempt, disk: Disk, length_bytes: int
 ) -> Iterator[bytes]:
     try:
         return _blobs_for_reading(deployment, attempt.image, disk).read(
@@ -323,24 +330,27 @@ def _open(
         )
     except Rejection:
         # The bytes may be missing because the image was purged this very moment: say so, then.
-        _judge_again(deployment, attempt)
+        _judge_again(deployment, caller, attempt)
         raise
 
 
 def _while_allowed(
-    deployment: Deployment, attempt: DownloadAttempt, chunks: Iterator[bytes]
+    deployment: Deployment, caller: Caller, attempt: DownloadAttempt, chunks: Iterator[bytes]
 ) -> Iterator[bytes]:
     for chunk in chunks:
         # After reading and just before sending: what is revoked while the disk is busy is not sent.
-        _judge_again(deployment, attempt)
+        _judge_again(deployment, caller, attempt)
         yield chunk
 
 
-def _judge_again(deployment: Deployment, attempt: DownloadAttempt) -> None:
+def _judge_again(deployment: Deployment, caller: Caller, attempt: DownloadAttempt) -> None:
+    reader, service = attempt.caller.tenant_id, caller.tenant_id
     with deployment.database.reading() as reading:
-        may_be_read = reading.images.may_be_read(attempt.image.id, attempt.caller.tenant_id)
+        may_be_read = reading.images.may_be_read(attempt.image.id, reader, caller=service)
         if may_be_read and not attempt.image.encrypted:
             return
+        if service != reader:
+            refuse_suspended(reading, service)
         view = see(deployment, reading, attempt.caller, attempt.image.id)
     key_usable = key_is_usable(deployment, view.image)
     again = replace(attempt, image=view.image, share=view.share, key_usable=key_usable)

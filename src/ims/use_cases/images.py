@@ -18,8 +18,10 @@ from ims.rules.changes import (
     ABOUT_THE_CALL_TO_DELETE,
     ABOUT_THE_IMAGE_TO_DELETE,
     DEACTIVATE_IMAGE,
+    DEACTIVATE_TENANT_IMAGE,
     DELETE_IMAGE,
     REACTIVATE_IMAGE,
+    REACTIVATE_TENANT_IMAGE,
     UNDELETE_IMAGE,
     UPDATE_IMAGE,
     DeletionAttempt,
@@ -36,6 +38,8 @@ from ims.use_cases.deployment import (
     Deployment,
     in_one_transaction,
     key_is_usable,
+    refuse_if,
+    refuse_suspended,
     see,
     see_locked,
     see_ready,
@@ -71,6 +75,11 @@ def create_image(
         update_time=now,
     )
     account = tx.tenants.account(image.owner) if validate_only else tx.tenants.lock(image.owner)
+    own = image.owner == caller.tenant_id
+    refuse_if(
+        caller.tenant_id,
+        suspended=account.suspended if own else tx.tenants.suspended(caller.tenant_id),
+    )
     attempt = CreationAttempt(
         caller=caller,
         draft=image,
@@ -81,6 +90,8 @@ def create_image(
         problems=problems,
     )
     enforce(CREATE_IMAGE, attempt)
+    # Of the tenant that a service creates for, and not before the service is known to be one.
+    refuse_if(image.owner, suspended=account.suspended)
     if not validate_only:
         tx.images.add(image)
     return View(image=image, viewer=caller.tenant_id)
@@ -102,8 +113,9 @@ def list_images(
     problems: Problems = (),
 ) -> Page[ReadyView | View]:
     """Return a part of the images that the caller's tenant owns, has accepted, or that are public."""
-    enforce(READ_QUERY, Query(problems))
     with deployment.database.reading() as reading:
+        refuse_suspended(reading, caller.tenant_id)
+        enforce(READ_QUERY, Query(problems))
         return reading.images.list(
             caller.tenant_id, image_filter, page, order=order, now=deployment.now()
         )
@@ -256,7 +268,7 @@ def undelete_image(
 def deactivate_image(
     deployment: Deployment, *, caller: Caller, image_id: ImageId, problems: Problems = ()
 ) -> View:
-    """Refuse an image's bytes to everyone from now on."""
+    """Refuse an image's bytes to everyone from now on; a public one's as an administrator."""
     return _move(deployment, DEACTIVATE_IMAGE, Verb.DEACTIVATE, caller, image_id, problems)
 
 
@@ -279,8 +291,36 @@ def _move(
 ) -> View:
     view = see_locked(deployment, tx, caller, image_id)
     enforce(rules, Attempt(caller=caller, image=view.image, problems=problems))
-    moved = replace(view.image, state=state_after(verb, view.image))
+    moved = replace(
+        view.image,
+        state=state_after(verb, view.image),
+        deactivated_by_admin=verb is Verb.DEACTIVATE and view.image.public,
+    )
     return replace(view, image=tx.images.save(moved, now=deployment.now()))
+
+
+def deactivate_tenant_image(
+    deployment: Deployment, *, caller: Caller, image_id: ImageId, problems: Problems = ()
+) -> View:
+    """Refuse any tenant's image's bytes to everyone, until an administrator gives them out again."""
+
+    def deactivate(_tx: Transaction, image: Image) -> tuple[Image, int]:
+        state = state_after(Verb.DEACTIVATE_BY_ADMIN, image)
+        return replace(image, state=state, deactivated_by_admin=True), 0
+
+    return _govern(deployment, DEACTIVATE_TENANT_IMAGE, deactivate, caller, image_id, problems)[0]
+
+
+def reactivate_tenant_image(
+    deployment: Deployment, *, caller: Caller, image_id: ImageId, problems: Problems = ()
+) -> View:
+    """Give any tenant's deactivated image's bytes out again."""
+
+    def reactivate(_tx: Transaction, image: Image) -> tuple[Image, int]:
+        state = state_after(Verb.REACTIVATE, image)
+        return replace(image, state=state, deactivated_by_admin=False), 0
+
+    return _govern(deployment, REACTIVATE_TENANT_IMAGE, reactivate, caller, image_id, problems)[0]
 
 
 def publish_image(

@@ -10,25 +10,25 @@ from ims.domain.tenant import TenantId
 from ims.repository.database import Transaction
 from ims.rules.engine import enforce
 from ims.rules.quotas import GET_TENANT_QUOTAS, SET_TENANT_QUOTAS, QuotaAttempt
-from ims.use_cases.deployment import Deployment, in_one_transaction
+from ims.use_cases.deployment import Deployment, in_one_transaction, refuse_if, refuse_suspended
 
 
 def get_quotas(deployment: Deployment, *, caller: Caller) -> Allowance:
     """Return what the caller's tenant has taken, and the most that it can have."""
-    return _allowance(deployment, caller.tenant_id)
+    with deployment.database.reading() as reading:
+        account = reading.tenants.account(caller.tenant_id)
+    refuse_if(caller.tenant_id, suspended=account.suspended)
+    return account.under(deployment.limits.quotas)
 
 
 def get_tenant_quotas(
     deployment: Deployment, *, caller: Caller, tenant_id: TenantId | None, problems: Problems = ()
 ) -> Allowance:
     """Return what a tenant has taken, and the most that it can have."""
-    enforce(GET_TENANT_QUOTAS, QuotaAttempt(caller=caller, problems=problems))
-    assert tenant_id is not None  # or it would have been a problem
-    return _allowance(deployment, tenant_id)
-
-
-def _allowance(deployment: Deployment, tenant_id: TenantId) -> Allowance:
     with deployment.database.reading() as reading:
+        refuse_suspended(reading, caller.tenant_id)
+        enforce(GET_TENANT_QUOTAS, QuotaAttempt(caller=caller, problems=problems))
+        assert tenant_id is not None  # or it would have been a problem
         return reading.tenants.account(tenant_id).under(deployment.limits.quotas)
 
 
@@ -43,6 +43,7 @@ def set_tenant_quotas(
     problems: Problems = (),
 ) -> Allowance:
     """Give a tenant limits of its own, by the names of the quotas; None is the deployment's default."""
+    refuse_suspended(tx, caller.tenant_id)
     enforce(SET_TENANT_QUOTAS, QuotaAttempt(caller=caller, problems=problems))
     assert tenant_id is not None  # or it would have been a problem
     account = tx.tenants.lock(tenant_id)

@@ -19,7 +19,14 @@ from ims.rules.registered_uses import (
     RELEASE_USE,
     RegistrationAttempt,
 )
-from ims.use_cases.deployment import Deployment, in_one_transaction, representing, see, see_locked
+from ims.use_cases.deployment import (
+    Deployment,
+    in_one_transaction,
+    refuse_suspended,
+    representing,
+    see,
+    see_locked,
+)
 
 
 @in_one_transaction
@@ -35,7 +42,7 @@ def register_use(
     problems: Problems = (),
 ) -> RegisteredUse:
     """Register that a tenant (None: the caller's own) makes something from an image."""
-    user = representing(caller, tenant_id)
+    user = representing(tx, caller, tenant_id)
     # Under the lock, though nothing of the image changes: the count below is exact, and who takes the
     # image away only if it is unused has to be sure that it stays so.
     view = see_locked(deployment, tx, user, image_id)
@@ -82,7 +89,8 @@ def release_use(
     problems: Problems = (),
 ) -> bool:
     """Release a use of a tenant's (None: the caller's own); tell whether there was one to release."""
-    user = representing(caller, tenant_id)
+    user = representing(tx, caller, tenant_id)
+    refuse_suspended(tx, user.tenant_id)
     enforce(RELEASE_USE, Query(problems))
     key = UseKey(image_id=image_id, tenant_id=user.tenant_id, kind=kind, consumer_id=consumer_id)
     return tx.uses.remove(key, registered_by=_only_by(caller, user))
@@ -100,10 +108,11 @@ def list_uses(
     problems: Problems = (),
 ) -> Page[RegisteredUse]:
     """Return a part of a tenant's uses (None: the caller's own), of an image or of all."""
-    user = representing(caller, tenant_id)
-    enforce(LIST_USES, Query(problems))
-    wanted = UseFilter(image_id=image_id, kind=kind, registered_by=_only_by(caller, user))
     with deployment.database.reading() as reading:
+        user = representing(reading, caller, tenant_id)
+        refuse_suspended(reading, user.tenant_id)
+        enforce(LIST_USES, Query(problems))
+        wanted = UseFilter(image_id=image_id, kind=kind, registered_by=_only_by(caller, user))
         return reading.uses.list(user.tenant_id, wanted, size=size, after=after)
 
 

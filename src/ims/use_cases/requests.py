@@ -9,7 +9,7 @@ from ims.domain.repetition import RememberedCall, RepeatableCall
 from ims.repository.database import Reading, Transaction
 from ims.rules.engine import enforce
 from ims.rules.repetition import REPEAT_CALL, Repetition
-from ims.use_cases.deployment import Deployment
+from ims.use_cases.deployment import Deployment, refuse_suspended
 
 Told = TypeVar("Told")
 
@@ -103,5 +103,6 @@ def _claim(deployment: Deployment, tx: Transaction, call: RepeatableCall) -> Rem
 def _earlier(reading: Reading, call: RepeatableCall, now: datetime) -> RememberedCall | None:
     earlier = reading.requests.find(call, now=now)
     if earlier is not None:
+        refuse_suspended(reading, call.tenant_id)
         enforce(REPEAT_CALL, Repetition(call=call, earlier=earlier))
     return earlier

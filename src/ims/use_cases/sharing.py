@@ -9,7 +9,7 @@ from ims.domain.page import Page, PageRequest, Received, ShareFilter
 from ims.domain.registered_use import UsageSummary
 from ims.domain.rejection import Problems, Violation
 from ims.domain.share import Share, ShareStatus
-from ims.domain.tenant import Region, TenantId
+from ims.domain.tenant import Region, Tenant, TenantId
 from ims.domain.vault import Vault
 from ims.domain.view import View
 from ims.repository.database import Reading, Transaction
@@ -34,7 +34,7 @@ from ims.rules.sharing import (
     ShareAttempt,
     UnshareAttempt,
 )
-from ims.use_cases.deployment import Deployment, in_one_transaction, see, see_locked
+from ims.use_cases.deployment import Deployment, in_one_transaction, refuse_suspended, see, see_locked
 
 # --- The owner's side ---
 
@@ -138,23 +138,27 @@ def _share_attempt(
     problems: Problems,
 ) -> tuple[ShareAttempt, dict[TenantId, Share]]:
     """Return the facts, and the shares that the recipients have already."""
-    tenants = {
-        each.tenant_id: deployment.tenants.look_up(each.tenant_id, claimed_region=each.region)
-        for each in recipients
-    }
-    existing, share_count = reading.shares.of(view.image.id, tuple(tenants))
+    named = tuple(each.tenant_id for each in recipients)
+    prospect = reading.shares.prospect(view.image.id, view.image.owner, named)
+    known = prospect.regions
     attempt = ShareAttempt(
         caller=caller,
         image=view.image,
         share=view.share,
-        recipients=tuple(tenants.values()),
-        sharing_with=frozenset(existing),
-        share_count=share_count,
+        # What the directory says of a tenant outweighs what a request claims of it.
+        recipients=tuple(
+            Tenant(each.tenant_id, known.get(each.tenant_id) or each.region or deployment.region)
+            for each in recipients
+        ),
+        sharing_with=frozenset(prospect.shares),
+        share_count=prospect.share_count,
         share_limit=deployment.limits.shares_of(view.image),
-        unknown_tenants=frozenset(each for each in tenants if not deployment.tenants.knows(each)),
+        unknown_tenants=frozenset(named) - known.keys() if deployment.directory_closed else frozenset(),
+        owner_blocked=prospect.owner_blocked,
+        all_blocked=prospect.all_blocked,
         problems=problems,
     )
-    return attempt, existing
+    return attempt, dict(prospect.shares)
 
 
 def _one_by_one(attempt: ShareAttempt, existing: dict[TenantId, Share]) -> Iterator[Outcome]:
@@ -283,8 +287,9 @@ def list_received_shares(
     problems: Problems = (),
 ) -> Page[Received]:
     """Return a part of what other tenants have shared with the caller's."""
-    enforce(READ_QUERY, Query(problems))
     with deployment.database.reading() as reading:
+        refuse_suspended(reading, caller.tenant_id)
+        enforce(READ_QUERY, Query(problems))
         return reading.images.received(caller.tenant_id, share_filter, page, descending=descending)
 
 
@@ -314,12 +319,14 @@ def _accept(
     problems: Problems,
 ) -> Share:
     view = see_locked(deployment, tx, caller, image_id)
+    registered = tx.tenants.find(caller.tenant_id)
     attempt = AcceptAttempt(
         caller=caller,
         image=view.image,
         share=view.share,
         backup_provider_exists=deployment.backups is not None,
         vault=vault,
+        known_region=None if registered is None else registered.region,
         problems=problems,
     )
     enforce(ACCEPT_SHARE, attempt)

@@ -20,8 +20,8 @@ def resolve_image(
     problems: Problems = (),
 ) -> Resolution:
     """Tell whether a tenant (None: the caller's own) may use an image, and what it would read."""
-    user = representing(caller, tenant_id)
     with deployment.database.reading() as reading:
+        user = representing(reading, caller, tenant_id)
         view = see(deployment, reading, user, image_id)
     image = view.image
     attempt = UseAttempt(
