@@ -35,6 +35,11 @@ A_MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 _numbers = count(1)
 
 
+def a_moment() -> datetime:
+    """A clock that has stopped at A_MOMENT."""
+    return A_MOMENT
+
+
 def a_caller(tenant_id: str = OWNER, *roles: Role, region: str = HOME) -> Caller:
     """A member of its tenant, or a caller with exactly the roles that are named."""
     return Caller(

@@ -432,6 +432,7 @@ def _limits(settings: Settings) -> Limits:
         shares_per_image=settings.shares_per_image,
         shares_per_full_ecs_image=settings.shares_per_image if full_ecs is None else full_ecs,
         image_file_bytes=settings.max_image_file_bytes,
+        pending_shares_per_tenant=settings.pending_shares_per_tenant,
         uses_per_image_and_tenant=settings.uses_per_image_and_tenant,
         quotas=Quotas(
             private_images=settings.private_images_per_tenant,

@@ -224,6 +224,9 @@ class Settings(BaseSettings):
     """With how many tenants an image can be shared (law 3.5)."""
     shares_per_full_ecs_image: int | None = Field(None, ge=0)
     """The same for full-ECS images, when it is lower; left out, the same."""
+    pending_shares_per_tenant: int | None = Field(None, ge=0)
+    """How many pending shares a recipient has at most, unless its trust rules say it (law 4.11);
+    left out, any number."""
     uses_per_image_and_tenant: int = Field(10_000, ge=0, le=1_000_000)
     """How many servers and volumes made from an image are registered for a tenant at most (law 7.4)."""
     max_image_file_bytes: ByteSize = Field(ByteSize(128 * GIB), ge=1, le=1024 * GIB)

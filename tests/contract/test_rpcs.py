@@ -18,7 +18,7 @@ from ims.servicers.errors import CODES
 from ims.servicers.image_servicer import ImageServicer
 from ims.servicers.sharing_servicer import SharingServicer
 from ims.servicers.use_servicer import UseServicer
-from ims.use_cases import image_data, images, quotas, registered_uses, sharing, tenants, use
+from ims.use_cases import image_data, images, quotas, registered_uses, sharing, tenants, trust, use
 
 SERVICERS = {
     "ImageService": ImageServicer,
@@ -27,7 +27,7 @@ SERVICERS = {
     "UseService": UseServicer,
 }
 REASONS = described_reasons()
-USE_CASES = (images, image_data, quotas, registered_uses, sharing, tenants, use)
+USE_CASES = (images, image_data, quotas, registered_uses, sharing, tenants, trust, use)
 
 GENERAL = {
     Reason.UNAUTHENTICATED,
@@ -53,6 +53,7 @@ READING = {
     "GetShare",
     "ListShares",
     "ListReceivedShares",
+    "GetTrustRules",
     "ListUses",
     "GetUsage",
 }

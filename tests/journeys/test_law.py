@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from builders import ELSEWHERE, HOME, a_full_ecs_image
+from builders import (
+    A_MOMENT,
+    ELSEWHERE,
+    HOME,
+    a_full_ecs_image,
+)
 from calling import Tenant, declined, request_class, upload_messages
 from conftest import As, Clock, MakeService
 from ims.bootstrap import Service
@@ -923,8 +928,8 @@ class TestLaw5Images:
         assert purge_images(service.deployment) == 1
         assert files_of(service) == []
         with service.deployment.database.reading() as reading:
-            assert reading.images.view(accepted.id, TenantId("owner")) is None
-            assert reading.shares.count(accepted.id) == 0
+            assert reading.images.view(accepted.id, TenantId("owner"), now=A_MOMENT) is None
+            assert reading.shares.count(accepted.id, now=A_MOMENT) == 0
         assert purge_images(service.deployment) == 0
 
     def test_5_7_after_the_grace_period_it_is_not_listed_to_its_owner(

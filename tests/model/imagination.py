@@ -4,13 +4,14 @@ import random
 from dataclasses import replace
 from typing import Any
 
-from model.law import Answer, Call, Law
+from model.law import FOR_EVER, Answer, Call, Law
 
 TENANTS = ("acme", "globex", "initech", "umbrella")
 
 _NAMES = ("one", "two", "three", "four")
 _MOSTLY, _AGAIN, _SOMETHING_ELSE, _WITH_ID = 0.85, 0.06, 0.2, 0.2
-_PURGE, _PARTIAL, _LATELY = 0.05, 0.3, 10
+_PURGE, _WAIT, _PARTIAL, _LATELY = 0.05, 0.1, 0.3, 10
+_ENDING, _STILL = 0.4, 0.3
 _READING = {"get", "use", "list_images", "next_page", "list_received"}
 _WEIGHTS = {
     "create": 8,
@@ -25,6 +26,7 @@ _WEIGHTS = {
     "unpublish": 3,
     "share": 16,
     "unshare": 5,
+    "prolong": 5,
     "accept": 14,
     "reject": 7,
     "leave": 5,
@@ -46,6 +48,8 @@ class Imagination:
         self._images: list[str] = []
         self._tokens: list[Any] = []
         self._with_ids: list[Call] = []
+        self._out: list[tuple[str, str]] = []
+        """Recipients whose shares have ended by themselves, each with the image."""
         self._ids = 0
 
     def call(self, hot: list[str] | None = None) -> Call:
@@ -69,6 +73,9 @@ class Imagination:
         queued = [key for key, image in self.law.images.items() if image.state == "QUEUED"]
         if not self._images or self._random.random() < _PURGE:
             return Call("nobody", "purge")
+        if self._random.random() < _WAIT:
+            self._out += self._about_to_be_out()
+            return Call("nobody", "wait")
         image_id = self._random.choice(queued if queued and self._is_so() else self._images)
         return Call(self._owner(image_id), "upload", image_id)
 
@@ -94,6 +101,9 @@ class Imagination:
             return Call(token[0] if draw.random() < 1 / 2 else somebody, verb, token)
         if verb in {"list_images", "next_page", "list_received"}:
             return Call(somebody, verb.replace("next_page", "list_images"))
+        if verb in {"get", "use"} and self._out and draw.random() < _STILL:
+            who, image_id = draw.choice(self._out[-_LATELY:])
+            return Call(who, verb, image_id)
         image_id = self._image(verb, hot)
         if verb in {"accept", "reject", "leave", "get", "use"}:
             who = self._recipient(image_id)
@@ -116,7 +126,9 @@ class Imagination:
             case "delete":
                 return (etag,)
             case "share":
-                return some, draw.random() < _PARTIAL
+                return some, draw.random() < _PARTIAL, self._minute()
+            case "prolong":
+                return self._recipient(image_id), self._minute()
             case "unshare":
                 return (draw.choice([None, some, some, some]),)
         return ()
@@ -130,14 +142,29 @@ class Imagination:
         fitting = [
             key
             for key, image in self.law.images.items()
-            if image.state == state and (image.shares or verb not in {"accept", "reject", "leave"})
+            if image.state == state
+            and (image.shares or verb not in {"accept", "reject", "leave", "prolong"})
         ]
         return draw.choice(fitting if fitting and self._is_so() else self._images)
 
     def _recipient(self, image_id: str) -> str:
         image = self.law.images.get(image_id)
-        recipients = [tenant for tenant, _ in image.shares] if image else []
+        recipients = [tenant for tenant, *_ in image.shares] if image else []
         return self._random.choice(recipients if recipients and self._is_so() else TENANTS)
+
+    def _about_to_be_out(self) -> list[tuple[str, str]]:
+        return [
+            (tenant, key)
+            for key, image in self.law.images.items()
+            for tenant, _, end in image.shares
+            if end == self.law.minute
+        ]
+
+    def _minute(self) -> int:
+        """Return when a share shall end: with this minute, mostly not by itself, or long ago."""
+        if self._random.random() > _ENDING:
+            return FOR_EVER
+        return self.law.minute if self._is_so() else max(0, self.law.minute - 1)
 
     def _owner(self, image_id: str) -> str:
         image = self.law.images.get(image_id)

@@ -39,6 +39,10 @@ class Answer:
     told: Any = None
 
 
+FOR_EVER = 10**9
+"""The minute with which a share ends that does not end by itself."""
+
+
 class No(Exception):
     """A call is declined."""
 
@@ -53,16 +57,19 @@ class Image:
     public: bool = False
     protected: bool = False
     version: int = 1
-    shares: tuple[tuple[str, str], ...] = ()
-    """Recipients, each with a status."""
+    shares: tuple[tuple[str, str, int], ...] = ()
+    """Recipients, each with a status, and the minute with which its share ends, or FOR_EVER."""
 
     def status(self, tenant: str) -> str | None:
-        return dict(self.shares).get(tenant)
+        return {each: status for each, status, _ in self.shares}.get(tenant)
 
-    def shared(self, changes: dict[str, str | None]) -> "Image":
-        """Return it with shares in other statuses; None is none."""
-        shares = {**dict(self.shares), **changes}
-        return replace(self, shares=tuple(sorted((t, s) for t, s in shares.items() if s)))
+    def end(self, tenant: str) -> int:
+        return {each: end for each, _, end in self.shares}[tenant]
+
+    def shared(self, changes: dict[str, tuple[str, int] | None]) -> "Image":
+        """Return it with other shares; None is none."""
+        shares = {each: (status, end) for each, status, end in self.shares} | changes
+        return replace(self, shares=tuple(sorted((t, *its) for t, its in shares.items() if its)))
 
     def changed(self, **changes: Any) -> "Image":
         return replace(self, version=self.version + 1, **changes)
@@ -76,6 +83,7 @@ class Law:
     image_limit: int
     page_size: int
     administrator: str
+    minute: int = 0
     images: dict[str, Image] = field(default_factory=dict)
     remembered: dict[tuple[str, str], tuple[Call, Answer]] = field(default_factory=dict)
 
@@ -184,6 +192,14 @@ class Law:
         """Eight days go by: what is deleted is gone, and no call is remembered."""
         self.images = dict(self._live())
         self.remembered = {}
+        self.wait(_who, _about)
+
+    def wait(self, _who: str, _about: None) -> None:
+        """A minute goes by, or more: the shares that were to end with it have ended."""
+        self.minute += 1
+        for key, image in self.images.items():
+            ended = dict.fromkeys(each for each, _, end in image.shares if end < self.minute)
+            self.images[key] = image.shared(ended)  # 3.16
 
     # --- lists ---
 
@@ -215,25 +231,39 @@ class Law:
 
     # --- shares ---
 
-    def share(self, who: str, image_id: str, recipients: tuple[str, ...], partial: bool) -> Any:
+    def share(
+        self, who: str, image_id: str, recipients: tuple[str, ...], partial: bool, end: int
+    ) -> Any:
         image = self._own(who, image_id)
         _check(partial or who not in recipients, "SHARE_WITH_OWNER")  # 3.9
         _check(image.state == "ACTIVE", "IMAGE_NOT_ACTIVE")  # 3.3
+        _check(end >= self.minute, "EXPIRE_TIME_PASSED")  # 3.16
         _check(not image.public, "PUBLIC_IMAGE_NOT_SHAREABLE")  # 3.2
         asked = {each for each in recipients if image.status(each) is None}
         room = self.share_limit - len(image.shares)
         _check(partial or not asked or len(asked) <= room, "SHARE_LIMIT_EXCEEDED")  # 3.5
         for each in recipients:
             if each != who and image.status(each) is None and len(image.shares) < self.share_limit:
-                image = image.shared({each: "PENDING"})  # 3.10
+                image = image.shared({each: ("PENDING", end)})  # 3.10
         self.images[image_id] = image
         return tuple((each, image.status(each)) for each in recipients), len(image.shares)
 
     def unshare(self, who: str, image_id: str, tenants: tuple[str, ...] | None) -> Any:
         image = self._own(who, image_id)
-        ended = tuple(each for each, _ in image.shares if tenants is None or each in tenants)
+        ended = tuple(each for each, *_ in image.shares if tenants is None or each in tenants)
         self.images[image_id] = image.shared(dict.fromkeys(ended))  # 3.12
         return ended
+
+    def prolong(self, who: str, image_id: str, tenant: str, end: int) -> Any:
+        image = self._see(who, image_id)
+        found = image.status(tenant) is not None and who in {image.owner, tenant}
+        _check(found, "SHARE_NOT_FOUND")  # 4.6
+        _check(image.owner == who, "NOT_IMAGE_OWNER")
+        _check(image.state != "DELETED", "IMAGE_DELETED")
+        _check(end >= self.minute, "EXPIRE_TIME_PASSED")  # 3.16
+        status = image.status(tenant)
+        self.images[image_id] = image.shared({tenant: (str(status), end)})  # 3.17
+        return status
 
     def accept(self, who: str, image_id: str) -> Any:
         return self._decide(who, image_id, "ACCEPTED")
@@ -248,7 +278,8 @@ class Law:
         image = self._see(who, image_id)
         _check(image.owner == who or image.status(who) is not None, "SHARE_NOT_FOUND")
         _check(image.owner != who, "ONLY_RECIPIENT_DECIDES")  # 3.14
-        self.images[image_id] = image.shared({who: status})  # 4.2
+        share = None if status is None else (status, image.end(who))
+        self.images[image_id] = image.shared({who: share})  # 4.2
         return status
 
     # --- who may ---

@@ -1,5 +1,6 @@
 """Makes calls on the real servicers, on a real catalogue and real files."""
 
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,7 +11,8 @@ from conftest import Clock
 from ims.domain.caller import Caller, Role
 from ims.domain.rejection import Rejection
 from ims.domain.tenant import Region, TenantId
-from ims.repository import tables
+from ims.repository import share_conditions, tables
+from ims.repository.times import to_microseconds
 from ims.servicers.admin_servicer import AdminServicer
 from ims.servicers.current_call import set_current_caller
 from ims.servicers.errors import CODES
@@ -20,11 +22,12 @@ from ims.use_cases.deployment import Deployment
 from ims.use_cases.sweeping import sweep
 from ims.v1 import image_pb2, share_pb2
 from model.imagination import TENANTS
-from model.law import Answer, Call
+from model.law import FOR_EVER, Answer, Call
 
 ADMINISTRATOR = "governor"
 PAGE_SIZE = 2
 
+_A_MINUTE = timedelta(minutes=1)
 _CONTENT = b"four"
 _IMAGE = image_pb2.Image
 
@@ -41,6 +44,8 @@ class Stage:
             AdminServicer(deployment),
         )
         self._tokens: dict[Any, str] = {}
+        self._ends = [clock.now() + _A_MINUTE]
+        """Of each minute that was played, its end."""
 
     def answer(self, call: Call) -> Answer:
         """Make a call; return its answer, as far as the law says it."""
@@ -59,7 +64,10 @@ class Stage:
         with self._deployment.database.reading() as reading:
             connection = reading.images._connection
             images = connection.execute(sa.select(tables.images)).mappings().all()
-            shares = connection.execute(sa.select(tables.shares)).mappings().all()
+            lasts = share_conditions.lasts(tables.shares)
+            lasting = sa.select(tables.shares).where(lasts)
+            now = to_microseconds(self._clock.now())
+            shares = connection.execute(lasting, {"now": now}).mappings().all()
             private_images = {
                 tenant: reading.tenants.account(TenantId(tenant)).used.private_images
                 for tenant in TENANTS
@@ -70,7 +78,7 @@ class Stage:
                 *(bool(image["public"]), bool(image["protected"]), image["version"]),
                 tuple(
                     sorted(
-                        (share["tenant_id"], share["status"])
+                        (share["tenant_id"], share["status"], self._minute(share["expire_time"]))
                         for share in shares
                         if share["image_id"] == image["id"]
                     )
@@ -127,18 +135,30 @@ class Stage:
     def _unpublish(self, call: Call) -> None:
         self._send("UnpublishImage", call, image_id=call.about)
 
+    def _minute(self, end: int | None) -> int:
+        return FOR_EVER if end is None else [to_microseconds(each) for each in self._ends].index(end)
+
+    def _end(self, minute: int) -> dict[str, Any]:
+        return {} if minute == FOR_EVER else {"expire_time": self._ends[minute]}
+
     def _purge(self, _call: Call) -> None:
         self._clock.advance(days=8)
         sweep(self._deployment, "a-process")
+        self._ends.append(self._clock.now() + _A_MINUTE)
+
+    def _wait(self, _call: Call) -> None:
+        self._clock.advance(minutes=1)
+        self._ends.append(self._clock.now() + _A_MINUTE)
 
     def _share(self, call: Call) -> Any:
-        recipients, partial = call.details
+        recipients, partial, end = call.details
         answer = self._send(
             "ShareImage",
             call,
             image_id=call.about,
             recipients=[{"tenant_id": each} for each in recipients],
             allow_partial=partial,
+            **self._end(end),
         )
         statuses = tuple(
             (each.tenant_id, _status(each.share) if each.HasField("share") else None)
@@ -151,6 +171,12 @@ class Stage:
         whom = {"all_tenants": True} if tenants is None else {"tenant_ids": tenants}
         ended = self._send("UnshareImage", call, image_id=call.about, **whom).ended_shares
         return tuple(share.tenant_id for share in ended)
+
+    def _prolong(self, call: Call) -> str:
+        tenant, end = call.details
+        fields = {"share": self._end(end), "update_mask": {"paths": ["expire_time"]}}
+        share = self._send("UpdateShare", call, image_id=call.about, tenant_id=tenant, **fields).share
+        return _status(share)
 
     def _accept(self, call: Call) -> str:
         return _status(self._send("AcceptShare", call, image_id=call.about).share)

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
+import sqlalchemy as sa
 
 from conftest import Clock
 from ims.domain.share import ShareStatus
@@ -55,14 +56,14 @@ def an_acceptance_that_looks_before_it_locks(monkeypatch: pytest.MonkeyPatch) ->
 
     def hasty(deployment, *, caller, image_id, **rest):
         with deployment.database.reading() as reading:
-            share = reading.shares.find(image_id, caller.tenant_id)
+            share = reading.shares.find(image_id, caller.tenant_id, now=deployment.now())
         if share is None:
             return accept(deployment, caller=caller, image_id=image_id, **rest)
         time.sleep(0.01)
         accepted = replace(share, status=ShareStatus.ACCEPTED)
         with deployment.database.transaction() as tx:
-            tx.images.lock(image_id, caller.tenant_id, governing=True)
-            tx.shares.remove(image_id, (caller.tenant_id,))
+            tx.images.lock(image_id, caller.tenant_id, now=deployment.now, governing=True)
+            tx.shares.remove(image_id, (caller.tenant_id,), now=deployment.now())
             tx.shares.add([accepted])
         return accepted
 
@@ -107,7 +108,7 @@ def an_undeletion_that_forgets_the_shares(monkeypatch: pytest.MonkeyPatch) -> No
     def forgetful(deployment, *, image_id, **rest):
         answer = undelete(deployment, image_id=image_id, **rest)
         with deployment.database.transaction() as tx:
-            tx.shares.remove(image_id)
+            tx.shares.remove(image_id, now=deployment.now())
         return answer
 
     monkeypatch.setattr(images, "undelete_image", forgetful)
@@ -123,8 +124,8 @@ def a_deleted_image_that_its_recipients_still_see(monkeypatch: pytest.MonkeyPatc
 def a_limit_that_is_one_too_high(monkeypatch: pytest.MonkeyPatch) -> None:
     facts_of = sharing._share_attempt
 
-    def generous(*args):
-        attempt, existing = facts_of(*args)
+    def generous(*args, **hold):
+        attempt, existing = facts_of(*args, **hold)
         return replace(attempt, share_limit=attempt.share_limit + 1), existing
 
     monkeypatch.setattr(sharing, "_share_attempt", generous)
@@ -136,10 +137,29 @@ def a_rejection_that_drops_the_share(monkeypatch: pytest.MonkeyPatch) -> None:
     def drop(deployment, *, caller, image_id, **rest):
         share = reject(deployment, caller=caller, image_id=image_id, **rest)
         with deployment.database.transaction() as tx:
-            tx.shares.remove(image_id, (caller.tenant_id,))
+            tx.shares.remove(image_id, (caller.tenant_id,), now=deployment.now())
         return share
 
     monkeypatch.setattr(sharing, "reject_share", drop)
+
+
+def a_share_that_outlives_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the recipient's way to the image had forgotten to ask for it."""
+    query = images_repository._ONE_READY._query
+    own = images_repository._has_own_share
+    forgetful = (
+        sa.select(tables.shares.c.tenant_id)
+        .where(
+            tables.shares.c.image_id == tables.images.c.id,
+            tables.shares.c.tenant_id == images_repository._viewer,
+        )
+        .limit(1)
+        .scalar_subquery()
+        .is_not(None)
+    )
+    columns = [forgetful if each is own else each for each in images_repository._READY]
+    unasked = sa.select(*columns).where(query.whereclause)
+    monkeypatch.setattr(images_repository, "_ONE_READY", Statement(unasked))
 
 
 def a_name_that_a_deleted_image_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,6 +187,7 @@ ANY_TIME = (
     a_deleted_image_that_its_recipients_still_see,
     a_limit_that_is_one_too_high,
     a_rejection_that_drops_the_share,
+    a_share_that_outlives_its_end,
     a_name_that_a_deleted_image_keeps,
     a_protection_that_protects_nothing,
 )

@@ -10,7 +10,12 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from builders import OWNER, an_image
+from builders import (
+    A_MOMENT,
+    OWNER,
+    a_moment,
+    an_image,
+)
 from conftest import MakeCatalogue
 from databases import POSTGRESQL, Postgres
 from ims.domain.image import Image
@@ -31,7 +36,7 @@ def put(database: Database, *images: Image) -> None:
 
 def is_there(database: Database, image: Image) -> bool:
     with database.reading() as reading:
-        return reading.images.view(image.id, OWNER) is not None
+        return reading.images.view(image.id, OWNER, now=A_MOMENT) is not None
 
 
 @contextmanager
@@ -105,11 +110,11 @@ def test_two_transactions_that_lock_each_other_out_both_succeed_in_the_end(datab
         def story(tx: Transaction) -> None:
             nonlocal waited
             told.append(first.id)
-            tx.images.lock(first.id, OWNER)
+            tx.images.lock(first.id, OWNER, now=a_moment)
             if not waited:
                 waited = True
                 both_hold_one.wait()
-            tx.images.lock(second.id, OWNER)
+            tx.images.lock(second.id, OWNER, now=a_moment)
 
         database.run(story)
 
@@ -197,7 +202,7 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idl
 
 def rename_by(database: Database, image: Image, moment: float) -> None:
     with database.until(moment), database.transaction() as tx:
-        view = tx.images.lock(image.id, OWNER)
+        view = tx.images.lock(image.id, OWNER, now=a_moment)
         assert view is not None
         tx.images.save(view.image, now=image.update_time)
 
@@ -216,7 +221,7 @@ def test_without_a_deadline_patience_ends_the_wait(make_catalogue: MakeCatalogue
 
     def rename() -> None:
         with database.transaction() as tx:
-            view = tx.images.lock(image.id, OWNER)
+            view = tx.images.lock(image.id, OWNER, now=a_moment)
             assert view is not None
             tx.images.save(view.image, now=image.update_time)
 
@@ -300,7 +305,7 @@ def test_a_server_that_goes_in_the_middle_of_a_transaction_undoes_it(own_postgre
     with told_away(), database_of_own.transaction() as tx:
         tx.images.add(image)
         own_postgres.stop()
-        tx.images.view(image.id, OWNER)
+        tx.images.view(image.id, OWNER, now=A_MOMENT)
     own_postgres.start()
 
     assert not is_there(database_of_own, image)

@@ -12,6 +12,7 @@ from builders import (
     STRANGER,
     a_disk,
     a_full_ecs_image,
+    a_moment,
     a_share,
     an_accepted_share,
     an_image,
@@ -83,7 +84,7 @@ def share(database: Database, *shares: Share) -> None:
 
 def seen_by(database: Database, viewer: TenantId, image_id: ImageId) -> View:
     with database.reading() as reading:
-        view = reading.images.view(image_id, viewer)
+        view = reading.images.view(image_id, viewer, now=A_MOMENT)
     assert view is not None
     return view
 
@@ -108,7 +109,7 @@ class TestRecords:
         later = A_MOMENT + timedelta(microseconds=1)
 
         with database.transaction() as tx:
-            tx.images.lock(image.id, OWNER)
+            tx.images.lock(image.id, OWNER, now=a_moment)
             saved = tx.images.save(replace(EVERYTHING, id=image.id), now=later)
 
         assert saved == replace(EVERYTHING, id=image.id, version=2, update_time=later)
@@ -120,14 +121,14 @@ class TestRecords:
         put(database, image)
 
         with database.transaction() as tx:
-            view = tx.images.lock(image.id, OWNER)
+            view = tx.images.lock(image.id, OWNER, now=a_moment)
             saved = tx.images.save(view.image, now=A_MOMENT - timedelta(seconds=1))
 
         assert saved.update_time == A_MOMENT
 
     def test_an_unknown_id_is_nothing(self, database):
         with database.reading() as reading:
-            assert reading.images.view(ImageId("no-such"), OWNER) is None
+            assert reading.images.view(ImageId("no-such"), OWNER, now=A_MOMENT) is None
 
     def test_a_purged_image_takes_its_tags_and_shares_along(self, database):
         image = an_image(tags=(("a", "1"),))
@@ -135,12 +136,12 @@ class TestRecords:
         share(database, a_share(image_id=image.id))
 
         with database.transaction() as tx:
-            tx.images.lock(image.id, OWNER)
+            tx.images.lock(image.id, OWNER, now=a_moment)
             tx.images.purge(image.id)
 
         with database.reading() as reading:
-            assert reading.shares.count(image.id) == 0
-            assert reading.images.view(image.id, OWNER) is None
+            assert reading.shares.count(image.id, now=A_MOMENT) == 0
+            assert reading.images.view(image.id, OWNER, now=A_MOMENT) is None
             assert reading.images._connection.scalar(sa.text("SELECT count(*) FROM tags")) == 0
 
     def test_a_failed_transaction_leaves_nothing(self, database):
@@ -155,7 +156,7 @@ class TestRecords:
             add_and_fail()
 
         with database.reading() as reading:
-            assert reading.images.view(image.id, OWNER) is None
+            assert reading.images.view(image.id, OWNER, now=A_MOMENT) is None
 
 
 class TestUniqueness:
@@ -316,7 +317,7 @@ class TestListing:
         def received(**share_filter: ShareStatus) -> list[str]:
             with database.reading() as reading:
                 wanted = ShareFilter(**share_filter)
-                page = reading.images.received(RECIPIENT, wanted, PageRequest(size=10))
+                page = reading.images.received(RECIPIENT, wanted, PageRequest(size=10), now=A_MOMENT)
             return [each.share.image_id for each in page.items]
 
         assert received() == [images[2].id, images[1].id, images[0].id]
@@ -366,7 +367,7 @@ class TestReadingOn:
             share(database, a_share(image_id=image.id, status=status))
 
         with database.reading() as reading:
-            assert reading.images.may_be_read(image.id, reader, caller=reader) is may
+            assert reading.images.may_be_read(image.id, reader, caller=reader, now=A_MOMENT) is may
 
     @pytest.mark.parametrize(
         ("suspended", "reader", "caller", "may"),
@@ -391,7 +392,7 @@ class TestReadingOn:
             tx.tenants.save(tenant)
 
         with database.reading() as reading:
-            assert reading.images.may_be_read(image.id, reader, caller=caller) is may
+            assert reading.images.may_be_read(image.id, reader, caller=caller, now=A_MOMENT) is may
 
 
 class TestUpkeep:
@@ -440,7 +441,7 @@ def test_a_share_comes_back_as_it_was_put_in(database):
     share(database, made)
 
     with database.reading() as reading:
-        assert reading.shares.find(image.id, RECIPIENT) == made
+        assert reading.shares.find(image.id, RECIPIENT, now=A_MOMENT) == made
 
 
 def test_an_unreachable_database_is_said_to_be_so(tmp_path):

@@ -146,7 +146,9 @@ class ReceivedPages:
         for _ in range(2):
             with self._database.reading() as reading:
                 wanted = PageRequest(size=PAGE, after=after)
-                page = reading.images.received(BIG, self._filter, wanted, descending=self._descending)
+                page = reading.images.received(
+                    BIG, self._filter, wanted, now=NOW, descending=self._descending
+                )
             after = page.places[-1]
 
     def __repr__(self) -> str:

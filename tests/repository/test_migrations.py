@@ -10,7 +10,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from builders import OWNER, an_image
+from builders import (
+    A_MOMENT,
+    OWNER,
+    an_image,
+)
 from conftest import MakeCatalogue
 from databases import POSTGRESQL, Postgres
 from ims.domain.image import DiskState, ImageState
@@ -133,7 +137,7 @@ def test_the_uploads_that_the_first_version_left_are_given_up(empty_database, cl
     make_service(database_url=connection.engine.url.render_as_string(hide_password=False))
 
     with empty_database.reading() as reading:
-        view = reading.images.view(image.id, OWNER)
+        view = reading.images.view(image.id, OWNER, now=A_MOMENT)
     assert view is not None
     assert view.image.state is ImageState.QUEUED
     assert view.image.disks[0].state is DiskState.EMPTY

@@ -5,7 +5,15 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from builders import A_MOMENT, OWNER, RECIPIENT, a_disk, a_share, an_image
+from builders import (
+    A_MOMENT,
+    OWNER,
+    RECIPIENT,
+    a_disk,
+    a_moment,
+    a_share,
+    an_image,
+)
 from ims.domain.image import Image, ImageId, ImageState
 from ims.domain.page import ImageFilter, ImageOrder, OrderKey, PageRequest
 from ims.domain.share import ShareStatus
@@ -26,7 +34,7 @@ def test_what_stays_is_listed_once_and_in_order_and_nothing_else_ever(
     """The viewer owns a third of the images, and others may be public or lent to it."""
     with database.transaction() as tx:
         for image_id in known(tx):
-            tx.images.lock(image_id, RECIPIENT, governing=True)
+            tx.images.lock(image_id, RECIPIENT, now=a_moment, governing=True)
             tx.images.purge(image_id)
     made = [add(database, number) for number in range(12)]
     always = visible(database, made)
@@ -78,7 +86,7 @@ def apply(database: Database, change: str, made: list[ImageId], number: int) -> 
     if change == "add":
         return [*made, add(database, number)]
     with database.transaction() as tx:
-        view = tx.images.lock(made[number], RECIPIENT, governing=True)
+        view = tx.images.lock(made[number], RECIPIENT, now=a_moment, governing=True)
         if view is not None and change in {"revoke", "share", "reject"}:
             change_share(tx, change, view)
         elif view is not None:
@@ -90,7 +98,7 @@ def change_share(tx: Transaction, change: str, view: View) -> None:
     image, own = view.image, view.image.owner == RECIPIENT
     match change:
         case "revoke":
-            tx.shares.remove(image.id)
+            tx.shares.remove(image.id, now=A_MOMENT)
         case "share" if view.share is None and not own and not image.public:
             tx.shares.add([a_share(image_id=image.id, status=ShareStatus.ACCEPTED)])
         case "share" | "reject" if view.share is not None:
@@ -105,7 +113,7 @@ def change_image(tx: Transaction, change: str, image: Image) -> None:
         case "undelete" if image.state is ImageState.DELETED:
             save(tx, image, state=ImageState.ACTIVE, purge_time=None)
         case "publish" if image.state is not ImageState.DELETED:
-            tx.shares.remove(image.id)
+            tx.shares.remove(image.id, now=A_MOMENT)
             save(tx, image, public=True)
         case "unpublish" if image.public:
             save(tx, image, public=False)
@@ -122,7 +130,7 @@ def visible(database: Database, made: list[ImageId]) -> set[str]:
     shown = set()
     with database.reading() as reading:
         for image_id in made:
-            view = reading.images.view(image_id, RECIPIENT)
+            view = reading.images.view(image_id, RECIPIENT, now=A_MOMENT)
             if view is None or view.image.state is ImageState.DELETED:
                 continue
             accepted = view.share is not None and view.share.status is ShareStatus.ACCEPTED

@@ -30,6 +30,7 @@ from ims.domain.registered_use import UsageTotal
 from ims.domain.rejection import Reason
 from ims.domain.share import ShareStatus
 from ims.domain.tenant import TenantId
+from ims.domain.trust import TrustRules
 from ims.domain.use import Purpose
 from ims.rules import (
     changes,
@@ -46,6 +47,7 @@ from ims.rules import (
     roles,
     sharing,
     tenants,
+    trust,
     use,
     visibility,
 )
@@ -57,6 +59,7 @@ from rules.facts import (
     A_PROBLEM,
     ANOTHER_SHA256,
     a_change,
+    a_change_of_trust,
     a_creation,
     a_creation_of,
     a_deletion,
@@ -75,6 +78,7 @@ from rules.facts import (
     a_repetition,
     a_report,
     a_representation,
+    a_share_update,
     a_sharing,
     a_sight,
     a_use,
@@ -233,6 +237,13 @@ _ABOUT_SHARING: tuple[tuple[Rule, object], ...] = (
     (sharing.nothing_new_is_shared_while_sharing_is_blocked, a_sharing(owner_blocked=True)),
     (sharing.nothing_new_is_shared_while_sharing_is_blocked, a_sharing(all_blocked=True)),
     (sharing.shares_stay_within_the_limit, a_sharing(share_count=128)),
+    (sharing.shares_end_in_the_future, a_sharing(expire_time=A_MOMENT)),
+    (
+        sharing.recipients_have_room_for_a_pending_share,
+        a_sharing(full=frozenset({RECIPIENT})),
+    ),
+    (sharing.the_owner_never_sets_a_status, a_share_update(fields=frozenset({"status"}))),
+    (sharing.of_a_share_only_its_end_is_updated, a_share_update(fields=frozenset({"region"}))),
     (sharing.a_share_is_seen_by_its_two_sides, a_look_at_a_share(found=None)),
     (sharing.only_a_recipient_has_something_to_decide, a_recipients_attempt(share=None)),
     (sharing.only_the_recipient_decides, an_attempt()),
@@ -249,6 +260,12 @@ _ABOUT_SHARING: tuple[tuple[Rule, object], ...] = (
         sharing.only_accepted_shares_are_used,
         a_recipients_attempt(share=a_share(status=ShareStatus.PENDING)),
     ),
+)
+
+_TRUSTED_AND_BLOCKED = TrustRules(auto_accept_from=(OWNER,), blocked=(OWNER,))
+_ABOUT_TRUST: tuple[tuple[Rule, object], ...] = (
+    (trust.an_owner_is_trusted_or_blocked, a_change_of_trust(draft=_TRUSTED_AND_BLOCKED)),
+    (trust.the_rules_are_as_the_caller_read_them, a_change_of_trust(expected_etag='"7"')),
 )
 
 _ABOUT_USE: tuple[tuple[Rule, object], ...] = (
@@ -315,6 +332,7 @@ BROKEN: tuple[tuple[Rule, object], ...] = (
     *_ABOUT_IMAGES,
     *_ABOUT_IMAGE_DATA,
     *_ABOUT_SHARING,
+    *_ABOUT_TRUST,
     *_ABOUT_USE,
     *_ABOUT_QUOTAS,
     *_ABOUT_TENANTS,

@@ -34,6 +34,7 @@ from ims.domain.quotas import Allowance, Quotas, Usage
 from ims.domain.rejection import FieldProblem, Violation
 from ims.domain.repetition import RememberedCall, RepeatableCall
 from ims.domain.tenant import RegisteredTenant
+from ims.domain.trust import TrustRules
 from ims.domain.use import Purpose, Use
 from ims.domain.vault import Vault, VaultType
 from ims.rules.attempt import Attempt
@@ -51,8 +52,9 @@ from ims.rules.image_data import (
 from ims.rules.quotas import QuotaAttempt
 from ims.rules.registered_uses import RegistrationAttempt
 from ims.rules.repetition import Repetition
-from ims.rules.sharing import AcceptAttempt, OneShareAttempt, ShareAttempt
+from ims.rules.sharing import AcceptAttempt, OneShareAttempt, ShareAttempt, ShareUpdateAttempt
 from ims.rules.tenants import Governance, RegistrationOfTenant, TenantAttempt
+from ims.rules.trust import TrustAttempt
 from ims.rules.use import Representation, UseAttempt
 from ims.rules.visibility import Sight
 
@@ -195,6 +197,7 @@ def a_sharing(**changes) -> ShareAttempt:
         "sharing_with": frozenset(),
         "share_count": 0,
         "share_limit": 128,
+        "now": A_MOMENT,
         **changes,
     }
     return ShareAttempt(**given)
@@ -210,6 +213,25 @@ def a_look_at_a_share(**changes) -> OneShareAttempt:
         **changes,
     }
     return OneShareAttempt(**given)
+
+
+def a_share_update(**changes) -> ShareUpdateAttempt:
+    """OWNER lets RECIPIENT's share not end by itself any more."""
+    given = {
+        "caller": a_caller(),
+        "image": an_image(),
+        "tenant_id": RECIPIENT,
+        "found": a_share(),
+        "fields": frozenset({"expire_time"}),
+        "now": A_MOMENT,
+        **changes,
+    }
+    return ShareUpdateAttempt(**given)
+
+
+def a_change_of_trust(**changes) -> TrustAttempt:
+    """RECIPIENT makes rules for the first time."""
+    return TrustAttempt(**{"rules": TrustRules(), "draft": TrustRules(), **changes})
 
 
 def a_vault(**changes) -> Vault:

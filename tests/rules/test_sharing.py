@@ -1,8 +1,11 @@
 """The law of sharing (law 3 and 4), rule by rule."""
 
+from datetime import timedelta
+
 import pytest
 
 from builders import (
+    A_MOMENT,
     ELSEWHERE,
     HOME,
     OWNER,
@@ -44,19 +47,24 @@ from ims.rules.sharing import (
     full_ecs_images_of_borrowed_backups_are_not_shared,
     nobody_shares_with_oneself,
     nothing_new_is_shared_while_sharing_is_blocked,
+    of_a_share_only_its_end_is_updated,
     only_a_recipient_has_something_to_decide,
     only_accepted_shares_are_used,
     only_private_images_are_shared,
     only_the_owner_shares,
     only_the_recipient_decides,
     recipients_are_known_where_the_directory_is_closed,
+    recipients_have_room_for_a_pending_share,
+    shares_end_in_the_future,
     shares_stay_within_the_limit,
     shares_stay_within_the_region,
+    the_owner_never_sets_a_status,
     the_vault_holds_all_disks,
 )
 from rules.facts import (
     a_look_at_a_share,
     a_recipients_attempt,
+    a_share_update,
     a_sharing,
     a_vault,
     an_acceptance,
@@ -514,3 +522,68 @@ class TestShareImage:
 
         assert wrong_state.value.reason is Reason.IMAGE_NOT_ACTIVE
         assert over_limit.value.reason is Reason.SHARE_LIMIT_EXCEEDED
+
+
+class TestSharesEndInTheFuture:
+    @pytest.mark.parametrize("end", [None, A_MOMENT + timedelta(microseconds=1)])
+    def test_without_an_end_or_with_one_that_is_still_to_come_it_is_shared(self, end):
+        assert is_kept(shares_end_in_the_future, a_sharing(expire_time=end))
+        assert is_kept(shares_end_in_the_future, a_share_update(expire_time=end))
+
+    @pytest.mark.parametrize("end", [A_MOMENT, A_MOMENT - timedelta(days=1)])
+    def test_what_would_have_ended_already_does_not_begin(self, end):
+        for attempt in (a_sharing(expire_time=end), a_share_update(expire_time=end)):
+            violation = the_violation(shares_end_in_the_future, attempt)
+
+            assert violation.reason is Reason.EXPIRE_TIME_PASSED
+            assert violation.subject == "expire_time"
+        assert shares_end_in_the_future.category is Category.AGAINST_RULES
+
+
+class TestRecipientsHaveRoomForAPendingShare:
+    def test_who_has_room_gets_one(self):
+        assert is_kept(recipients_have_room_for_a_pending_share, a_sharing())
+
+    def test_who_has_none_is_named_and_nothing_else_is_told(self):
+        full = a_sharing(recipients=(a_tenant("a"), a_tenant("b")), full=frozenset({TenantId("b")}))
+        violation = the_violation(recipients_have_room_for_a_pending_share, full)
+
+        assert violation.reason is Reason.RECIPIENT_HAS_TOO_MANY_PENDING
+        assert violation.metadata == {"tenantId": "b"}
+        assert recipients_have_room_for_a_pending_share.category is Category.OVER_LIMIT
+
+    def test_who_has_a_share_already_needs_no_room(self):
+        full = frozenset({RECIPIENT})
+
+        assert is_kept(recipients_have_room_for_a_pending_share, a_sharing(full=full, sharing_with=full))
+
+
+class TestTheOwnerNeverSetsAStatus:
+    def test_the_owner_moves_the_end(self):
+        assert is_kept(the_owner_never_sets_a_status, a_share_update())
+
+    def test_the_status_is_the_recipients(self):
+        both = a_share_update(fields=frozenset({"expire_time", "status"}))
+        violation = the_violation(the_owner_never_sets_a_status, both)
+
+        assert violation.reason is Reason.ONLY_RECIPIENT_DECIDES
+        assert the_owner_never_sets_a_status.category is Category.FORBIDDEN
+
+    def test_others_are_told_that_they_do_not_own_the_image(self):
+        theirs = a_share_update(caller=a_caller(RECIPIENT), fields=frozenset({"status"}))
+
+        assert is_kept(the_owner_never_sets_a_status, theirs)
+
+
+class TestOfAShareOnlyItsEndIsUpdated:
+    def test_its_end_is(self):
+        assert is_kept(of_a_share_only_its_end_is_updated, a_share_update())
+
+    @pytest.mark.parametrize("field", ["region", "tenant_id", "vault_id", "no_such_field"])
+    def test_everything_else_stays_as_it_is(self, field: str):
+        attempt = a_share_update(fields=frozenset({"expire_time", field}))
+        violation = the_violation(of_a_share_only_its_end_is_updated, attempt)
+
+        assert violation.reason is Reason.FIELD_NOT_UPDATABLE
+        assert violation.metadata == {"field": field}
+        assert of_a_share_only_its_end_is_updated.category is Category.MALFORMED

@@ -16,7 +16,7 @@ from rules.facts import an_attempt_on, an_empty_disk, is_kept, the_violation
 #
 # UPDATE 5.6 · DELETE, UNDELETE 5.7 · DEACTIVATE, REACTIVATE 5.8 · DEACTIVATE_BY_ADMIN 8.4 ·
 # UPLOAD 1 and 5.4 · READ_DATA 5.8 and 4.3 · USE 7.1 · SHARE 3.3 · UNSHARE 3.12 · READ_SHARES 3.14 ·
-# PUBLISH, UNPUBLISH 1
+# UPDATE_SHARE 3.17 · PUBLISH, UNPUBLISH 1
 THE_LAW = """
                QUEUED                SAVING                ACTIVE                DEACTIVATED           FAILED                DELETED
 UPDATE         QUEUED                IMAGE_BUSY            ACTIVE                IMAGE_NOT_ACTIVE      IMAGE_NOT_ACTIVE      IMAGE_DELETED
@@ -31,6 +31,7 @@ USE            IMAGE_NOT_ACTIVE      IMAGE_NOT_ACTIVE      ACTIVE               
 SHARE          IMAGE_NOT_ACTIVE      IMAGE_NOT_ACTIVE      ACTIVE                IMAGE_NOT_ACTIVE      IMAGE_NOT_ACTIVE      IMAGE_NOT_ACTIVE
 UNSHARE        QUEUED                SAVING                ACTIVE                DEACTIVATED           FAILED                DELETED
 READ_SHARES    QUEUED                SAVING                ACTIVE                DEACTIVATED           FAILED                IMAGE_DELETED
+UPDATE_SHARE   QUEUED                SAVING                ACTIVE                DEACTIVATED           FAILED                IMAGE_DELETED
 PUBLISH        IMAGE_NOT_ACTIVE      IMAGE_NOT_ACTIVE      ACTIVE                IMAGE_NOT_ACTIVE      IMAGE_NOT_ACTIVE      IMAGE_NOT_ACTIVE
 UNPUBLISH      QUEUED                SAVING                ACTIVE                DEACTIVATED           FAILED                IMAGE_DELETED
 """  # noqa: E501 - a table is read across

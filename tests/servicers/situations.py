@@ -1,15 +1,16 @@
 """Images in every situation, straight into the catalogue, and a valid request of every RPC."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
-from builders import HOME, OWNER, a_registered_use, a_share, an_image
+from builders import HOME, OWNER, a_registered_use, a_share, an_accepted_share, an_image
 from calling import METHODS, request_class, upload_messages
 from ims.domain.image import BlobKey, ImageState
 from ims.domain.share import ShareStatus
 from ims.domain.tenant import RegisteredTenant, TenantId
+from ims.domain.trust import TrustRules
 from ims.use_cases.deployment import Deployment
 
 PRIVATE, SHARED, PUBLIC = "private", "shared", "public"
@@ -17,6 +18,10 @@ DEACTIVATED, DELETED, NEVER_EXISTED = "deactivated", "deleted", "never existed"
 SITUATIONS = (PRIVATE, SHARED, PUBLIC, DEACTIVATED, DELETED, NEVER_EXISTED)
 
 ACCEPTED, PENDING, REJECTED = TenantId("accepted"), TenantId("pending"), TenantId("rejected")
+EXPIRED = TenantId("expired")
+"""Had accepted what has ended by itself since."""
+BLOCKING = TenantId("blocking")
+"""Has blocked OWNER, whose share is pending."""
 _SHARES = {
     ACCEPTED: ShareStatus.ACCEPTED,
     PENDING: ShareStatus.PENDING,
@@ -25,6 +30,7 @@ _SHARES = {
 
 A_NEVER_GIVEN_ID = "99999999-9999-4999-8999-999999999999"
 
+A_FAR_DAY = {"seconds": int(datetime(2100, 1, 1, tzinfo=UTC).timestamp())}
 REGISTERED = TenantId("registered")
 """Whom requests about a tenant are about."""
 
@@ -34,7 +40,8 @@ _numbers = count(1)
 def an_image_that_is(situation: str, deployment: Deployment) -> str:
     """Put OWNER's image into the catalogue and return its id.
 
-    What is deactivated or deleted was shared, with a tenant for each status.
+    What is deactivated or deleted was shared, with a tenant for each status, and with two who do not see
+    it.
     """
     if situation == NEVER_EXISTED:
         return A_NEVER_GIVEN_ID
@@ -57,6 +64,16 @@ def an_image_that_is(situation: str, deployment: Deployment) -> str:
                 a_share(image_id=image.id, tenant_id=tenant, status=status)
                 for tenant, status in _SHARES.items()
             )
+            tx.shares.add(
+                (
+                    an_accepted_share(
+                        image_id=image.id, tenant_id=EXPIRED, expire_time=deployment.now()
+                    ),
+                    a_share(image_id=image.id, tenant_id=BLOCKING),
+                )
+            )
+            if not tx.trust.rules(BLOCKING).version:
+                tx.trust.save(BLOCKING, TrustRules(blocked=(OWNER,), version=1), home=HOME)
     return image.id
 
 
@@ -106,12 +123,23 @@ def fields_of(rpc: str, image_id: str) -> dict[str, Any]:
         "GetQuotas": {},
         "ShareImage": {"image_id": image_id, "recipients": [{"tenant_id": "newcomer"}]},
         "UnshareImage": {"image_id": image_id, "all_tenants": True},
+        "UpdateShare": {
+            "image_id": image_id,
+            "tenant_id": ACCEPTED,
+            "share": {"expire_time": A_FAR_DAY},
+            "update_mask": {"paths": ["expire_time"]},
+        },
         "GetShare": {"image_id": image_id},
         "ListShares": {"image_id": image_id},
         "ListReceivedShares": {},
         "AcceptShare": {"image_id": image_id},
         "RejectShare": {"image_id": image_id},
         "LeaveShare": {"image_id": image_id},
+        "GetTrustRules": {},
+        "SetTrustRules": {
+            "rules": {"max_pending_shares": 1000},
+            "update_mask": {"paths": ["max_pending_shares"]},
+        },
         "PublishImage": {"image_id": image_id},
         "UnpublishImage": {"image_id": image_id},
         "GetTenantQuotas": {"tenant_id": OWNER},
@@ -146,6 +174,8 @@ def request_about(rpc: str, image_id: str, viewer: str | None = None) -> Any:
     fields = fields_of(rpc, image_id)
     if rpc == "GetShare" and viewer == OWNER:
         fields["tenant_id"] = ACCEPTED  # the owner has no share of its own to ask for
+    if rpc == "UpdateShare" and viewer not in {None, OWNER}:
+        fields["tenant_id"] = viewer  # of the shares of others it may not know
     return messages_of(rpc, request_class(rpc)(**fields))
 
 

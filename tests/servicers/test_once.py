@@ -48,9 +48,11 @@ SUCCEEDS = {
     "UploadImageData": (OWNER, "queued"),
     "ShareImage": (OWNER, PRIVATE),
     "UnshareImage": (OWNER, SHARED),
+    "UpdateShare": (OWNER, SHARED),
     "AcceptShare": (PENDING, SHARED),
     "RejectShare": (PENDING, SHARED),
     "LeaveShare": (PENDING, SHARED),
+    "SetTrustRules": (PENDING, NEVER_EXISTED),
     "PublishImage": ("governor", PRIVATE),
     "UnpublishImage": ("governor", PUBLIC),
     "SetTenantQuotas": ("governor", NEVER_EXISTED),
@@ -67,7 +69,7 @@ SUCCEEDS = {
 ABOUT_TENANTS = {
     *("SetTenantQuotas", "RegisterTenant", "UpdateTenant", "SuspendTenant", "ResumeTenant"),
 }
-ABOUT_NO_IMAGE = {"CreateImage", "SetSharingPolicy", "ReleaseUse"} | ABOUT_TENANTS
+ABOUT_NO_IMAGE = {"CreateImage", "SetSharingPolicy", "SetTrustRules", "ReleaseUse"} | ABOUT_TENANTS
 
 
 def takes_a_request_id(rpc: str) -> bool:
@@ -116,6 +118,8 @@ class Call:
             return {"start": self.fields["start"] | {"disk_index": 1}}
         if self.rpc in ABOUT_TENANTS:
             return {"tenant_id": STRANGER}
+        if self.rpc == "SetTrustRules":
+            return {"rules": {"max_pending_shares": 1}}
         if self.rpc == "SetSharingPolicy":
             return {"policy": {"new_shares_blocked": True}}
         return {"image_id": A_NEVER_GIVEN_ID}
@@ -150,7 +154,7 @@ def remembered(catalogue: sa.Connection) -> int:
 
 def purge(deployment: Deployment, image_id: str) -> None:
     with deployment.database.transaction() as tx:
-        if tx.images.lock(ImageId(image_id), NOBODY, governing=True) is not None:
+        if tx.images.lock(ImageId(image_id), NOBODY, now=deployment.now, governing=True) is not None:
             tx.images.purge(ImageId(image_id))
 
 

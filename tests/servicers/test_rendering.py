@@ -6,7 +6,14 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import OWNER, RECIPIENT, STRANGER, a_share, an_image
+from builders import (
+    A_MOMENT,
+    OWNER,
+    RECIPIENT,
+    STRANGER,
+    a_share,
+    an_image,
+)
 from conftest import As
 from ims.domain.image import Disk, Image, OperatingSystem, Source
 from ims.domain.share import Share
@@ -125,8 +132,8 @@ class TestRenderings:
 
         self.all_see(as_, "changed")
         with deployment.database.reading() as reading:
-            ready = reading.images.ready_view(image.id, OWNER)
-            view = reading.images.view(image.id, OWNER)
+            ready = reading.images.ready_view(image.id, OWNER, now=A_MOMENT)
+            view = reading.images.view(image.id, OWNER, now=A_MOMENT)
         assert isinstance(ready, ReadyView)
         assert view is not None
         assert image_bytes(ready) == image_bytes(view)

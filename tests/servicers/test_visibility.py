@@ -14,8 +14,10 @@ from ims.use_cases.deployment import Deployment
 from servicers.situations import (
     A_NEVER_GIVEN_ID,
     ACCEPTED,
+    BLOCKING,
     DEACTIVATED,
     DELETED,
+    EXPIRED,
     PENDING,
     PRIVATE,
     PUBLIC,
@@ -31,7 +33,7 @@ from servicers.situations import (
 )
 
 NOBODY = None
-VIEWERS = (OWNER, ACCEPTED, PENDING, REJECTED, STRANGER, NOBODY)
+VIEWERS = (OWNER, ACCEPTED, PENDING, REJECTED, EXPIRED, BLOCKING, STRANGER, NOBODY)
 
 # --- What the law expects ---------------------------------------------------------------------
 
@@ -51,7 +53,9 @@ ABOUT_TENANTS = {
 ABOUT_OWN_USES = {"ReleaseUse", "ListUses"}
 """What names an image and does not look at it, but at the caller's own uses: they outlive its sight."""
 ABOUT_NO_IMAGE = (
-    {"CreateImage", "ListImages", "ListReceivedShares", "GetQuotas"} | ABOUT_OWN_USES | ABOUT_TENANTS
+    {"CreateImage", "ListImages", "ListReceivedShares", "GetQuotas", "GetTrustRules", "SetTrustRules"}
+    | ABOUT_OWN_USES
+    | ABOUT_TENANTS
 )
 """What anybody with an identity may call; what it lists is judged below."""
 ABOUT_AN_IMAGE = [rpc for rpc in METHODS if rpc not in ABOUT_NO_IMAGE]
@@ -74,6 +78,7 @@ THE_OWNER_GETS = {
     "ResolveImage":      (OK,         OK,         OK,             _INACTIVE,   _GONE),       # 7.1
     "ShareImage":        (OK,         OK,         _NOT_SHAREABLE, _INACTIVE,   _INACTIVE),   # 3.2, 3.3
     "UnshareImage":      (OK,         OK,         OK,             OK,          OK),          # 3.12
+    "UpdateShare":       (_NO_SHARE,  OK,         _NO_SHARE,      OK,          _GONE),       # 3.17
     "GetShare":          (_NO_SHARE,  OK,         _NO_SHARE,      OK,          _GONE),       # 3.14
     "ListShares":        (OK,         OK,         OK,             OK,          _GONE),       # 3.14
     "AcceptShare":       (_THEIRS,    _THEIRS,    _THEIRS,        _THEIRS,     _THEIRS),     # 3.14
@@ -100,6 +105,7 @@ OTHERS_GET = {
     "ResolveImage":      (OK,         _INACTIVE,  _NOT_YET,   _INACTIVE,  OK),          # 4.3
     "ShareImage":        (_NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS),  # 3.1
     "UnshareImage":      (_NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS),  # 3.12
+    "UpdateShare":       (_NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NO_SHARE),   # 3.17
     "GetShare":          (OK,         OK,         OK,         OK,         _NO_SHARE),   # 4.1
     "ListShares":        (_NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS),  # 4.6
     "AcceptShare":       (OK,         OK,         OK,         OK,         _NO_SHARE),   # 4.2
@@ -132,7 +138,7 @@ COLUMN_OF = {
     (ACCEPTED, DEACTIVATED): 1,
     **{(invited, SHARED): 2 for invited in (PENDING, REJECTED)},
     **{(invited, DEACTIVATED): 3 for invited in (PENDING, REJECTED)},
-    **{(anybody, PUBLIC): 4 for anybody in (ACCEPTED, PENDING, REJECTED, STRANGER)},
+    **{(anybody, PUBLIC): 4 for anybody in VIEWERS[1:-1]},
 }
 """Who sees an image in which situation, and the column of what it gets; all others see nothing."""
 

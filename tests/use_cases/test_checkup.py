@@ -8,7 +8,16 @@ from functools import partial
 import pytest
 import sqlalchemy as sa
 
-from builders import HOME, OWNER, RECIPIENT, a_caller, a_disk, a_share, an_image
+from builders import (
+    A_MOMENT,
+    HOME,
+    OWNER,
+    RECIPIENT,
+    a_caller,
+    a_disk,
+    a_share,
+    an_image,
+)
 from conftest import Clock
 from crowd import all_at_once
 from ims.domain.image import BlobKey, DiskState, ImageId, ImageState, KeyId
@@ -74,7 +83,7 @@ def date_back(deployment: Deployment, key: BlobKey, age: timedelta) -> BlobKey:
 
 def blob_key_of(deployment: Deployment, image_id: ImageId) -> BlobKey:
     with deployment.database.reading() as reading:
-        return reading.images.view(image_id, OWNER).image.disks[0].blob_key
+        return reading.images.view(image_id, OWNER, now=A_MOMENT).image.disks[0].blob_key
 
 
 @pytest.fixture
@@ -194,7 +203,7 @@ def test_what_says_something_else_than_the_image_is_filed_anew(
     assert found.message == f"It is not filed as it is: {column}."
     assert mended(deployment) == []
     with deployment.database.reading() as reading:
-        assert reading.images.view(image.id, OWNER).image == image
+        assert reading.images.view(image.id, OWNER, now=A_MOMENT).image == image
 
 
 def test_a_rendering_that_nobody_uses_says_nothing(deployment: Deployment, image_id: ImageId):

@@ -5,7 +5,12 @@ from datetime import timedelta
 
 import pytest
 
-from builders import OWNER, a_caller, an_image
+from builders import (
+    A_MOMENT,
+    OWNER,
+    a_caller,
+    an_image,
+)
 from calling import declined
 from conftest import As, Clock
 from ims.domain.image import BlobKey, DiskFormat, DiskRole, DiskState, ImageId, ImageState
@@ -47,7 +52,7 @@ def upload(deployment: Deployment, image_id: ImageId, content: bytes = CONTENT) 
 
 def state(deployment: Deployment, image_id: ImageId) -> tuple[ImageState, DiskState]:
     with deployment.database.reading() as reading:
-        view = reading.images.view(image_id, OWNER)
+        view = reading.images.view(image_id, OWNER, now=A_MOMENT)
     assert view is not None
     return view.image.state, view.image.disks[0].state
 

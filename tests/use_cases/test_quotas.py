@@ -313,7 +313,7 @@ def test_a_change_that_takes_nothing_asks_nothing_of_the_tenants(deployment: Dep
     image_id = an_active_image(deployment)
     statements: list[str] = []
     with deployment.database.transaction() as tx:
-        image = tx.images.lock(image_id, OWNER).image
+        image = tx.images.lock(image_id, OWNER, now=deployment.now).image
 
         @event.listens_for(tx.images._connection, "before_cursor_execute")
         def note(_connection, _cursor, statement, *_):
@@ -329,7 +329,7 @@ def test_an_image_is_saved_only_by_whoever_holds_its_lock(deployment: Deployment
     """Or what its owner uses could be reckoned from what it was before somebody's change."""
     image_id = an_active_image(deployment)
     with deployment.database.transaction() as tx:
-        image = tx.images.lock(image_id, OWNER).image
+        image = tx.images.lock(image_id, OWNER, now=deployment.now).image
 
     with deployment.database.transaction() as tx, pytest.raises(KeyError):
         tx.images.save(image, now=deployment.now())

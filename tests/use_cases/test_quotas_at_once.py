@@ -247,7 +247,8 @@ def test_whatever_is_done_with_shares_at_once_leaves_exact_numbers(deployment: D
     assert ended["SHARE_LIMIT_EXCEEDED"]
     for image_id in image_ids:
         with deployment.database.reading() as reading:
-            there = reading.shares.prospect(image_id, OWNER, recipients)
-            assert reading.shares.count(image_id) == there.share_count == len(there.shares) <= 8
+            there = reading.shares.prospect(image_id, OWNER, recipients, now=deployment.now())
+            count = reading.shares.count(image_id, now=deployment.now())
+            assert count == there.share_count == len(there.shares) <= 8
     assert used(deployment) == recount(deployment) == before
     assert all(used(deployment, tenant) == Usage() for tenant in recipients)

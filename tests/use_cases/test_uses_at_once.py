@@ -107,7 +107,7 @@ def test_of_a_registration_and_a_deletion_of_what_is_unused_one_happens(deployme
         )
 
         with deployment.database.reading() as reading:
-            view = reading.images.view(image_id, OWNER)
+            view = reading.images.view(image_id, OWNER, now=deployment.now())
         assert view is not None
         used = use_count(deployment, image_id)
         deleted = view.image.state is ImageState.DELETED
@@ -134,6 +134,6 @@ def test_of_a_registration_and_an_end_of_what_is_unused_one_happens(deployment: 
 
         used = use_count(deployment, image_id)
         with deployment.database.reading() as reading:
-            shared = reading.shares.count(image_id)
+            shared = reading.shares.count(image_id, now=deployment.now())
         assert (used, shared) in {(1, 1), (0, 0)}
         assert ended == {"OK": 1, "IMAGE_IN_USE" if used else "IMAGE_NOT_FOUND": 1}

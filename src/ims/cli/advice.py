@@ -45,6 +45,10 @@ _ADVICE: Final = {
     ErrorReason.SHARE_NOT_ACCEPTED: "`ims share accept IMAGE`.",
     ErrorReason.VAULT_REQUIRED: "`ims share accept IMAGE --vault VAULT`.",
     ErrorReason.VAULT_TOO_SMALL: "Name a vault of at least {neededGib} GiB.",
+    ErrorReason.EXPIRE_TIME_PASSED: "To end a share now: `ims share remove`.",
+    ErrorReason.RECIPIENT_HAS_TOO_MANY_PENDING: (
+        "Ask {tenantId}: `ims share received --status pending`, `ims trust set`."
+    ),
     ErrorReason.PUBLIC_IMAGE_NOT_DELETABLE: (
         "An administrator has to take it back first: `ims image unpublish`."
     ),

@@ -26,6 +26,7 @@ from ims.client import (
     Share,
     Tenant,
     TenantUsage,
+    TrustRules,
     UsageSummary,
     Use,
 )
@@ -132,12 +133,30 @@ def image_sheet(image: Image) -> RenderableType:
     return Group(_sheet(_image_lines(image)), "", _disk_table(image.disks))
 
 
+def end_of(share: Share) -> str:
+    """Return when a share ends by itself; nothing where it does not."""
+    return time(share.expire_time) if share.HasField("expire_time") else ""
+
+
+def trust_table(rules: TrustRules) -> RenderableType:
+    """Return a line for each of a tenant's trust rules."""
+    limited = rules.HasField("max_pending_shares")
+    return _table(
+        ("RULE", "SAYS"),
+        (
+            ("accepted at once from", ", ".join(rules.auto_accept_from) or "nobody"),
+            ("not seen from", ", ".join(rules.blocked) or "nobody"),
+            ("pending at most", str(rules.max_pending_shares) if limited else "as the service says"),
+        ),
+    )
+
+
 def share_table(shares: Sequence[Share]) -> RenderableType:
     """Return a line for each share of an image."""
     if not shares:
         return "Shared with nobody."
     return _table(
-        ("TENANT", "REGION", "STATUS", "SHARED", "DECIDED"),
+        ("TENANT", "REGION", "STATUS", "SHARED", "DECIDED", "ENDS"),
         (
             (
                 share.tenant_id,
@@ -145,6 +164,7 @@ def share_table(shares: Sequence[Share]) -> RenderableType:
                 Share.Status.Name(share.status),
                 time(share.create_time),
                 "" if share.status == Share.PENDING else time(share.update_time),
+                end_of(share),
             )
             for share in shares
         ),
@@ -156,7 +176,7 @@ def received_table(received: Sequence[ReceivedShare]) -> RenderableType:
     if not received:
         return "Nothing has been shared with you."
     return _table(
-        ("ID", "NAME", "TYPE", "OWNER", "STATUS", "SHARED"),
+        ("ID", "NAME", "TYPE", "OWNER", "STATUS", "SHARED", "ENDS"),
         (
             (
                 each.image.id,
@@ -165,6 +185,7 @@ def received_table(received: Sequence[ReceivedShare]) -> RenderableType:
                 each.image.owner_tenant_id,
                 Share.Status.Name(each.share.status),
                 time(each.share.create_time),
+                end_of(each.share),
             )
             for each in received
         ),

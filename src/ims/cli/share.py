@@ -1,12 +1,13 @@
 """`ims share …`: lending images, and what one does with what was lent."""
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from ims.cli import lookup, printing
 from ims.cli.advice import on_refusals
-from ims.cli.choices import choice
+from ims.cli.choices import choice, moment
 from ims.cli.errors import ExitCode
 from ims.cli.hits import DryRun, RequireUnused, answer_about_hits
 from ims.cli.session import Session, in_session
@@ -18,6 +19,7 @@ from ims.v1.sharing_service_pb2 import (
     ListReceivedSharesResponse,
     ListSharesResponse,
     RejectShareResponse,
+    UpdateShareResponse,
 )
 
 OwnImage = Annotated[
@@ -38,6 +40,10 @@ Tenants = Annotated[
 TenantRegion = Annotated[
     str, typer.Option(metavar="REGION", help="Where those tenants are that do not say it.")
 ]
+Expires = Annotated[
+    datetime | None,
+    moment("--expires", help="When the new shares end by themselves, for instance 2026-12-31."),
+]
 Status = Annotated[
     ShareStatus | None, choice("--status", words=Share.Status, help="Only with this status.")
 ]
@@ -53,6 +59,7 @@ def add(
     tenants: Tenants,
     *,
     tenant_region: TenantRegion = "",
+    expires: Expires = None,
     partial: Annotated[
         bool, typer.Option("--partial", help="Share with those whom no rule refuses, not all or none.")
     ] = False,
@@ -62,6 +69,7 @@ def add(
         response = client.share_image(
             lookup.own_image_id(client, image),
             _recipients(tenants, tenant_region),
+            expire_time=expires,
             allow_partial=partial,
         )
     _answer_about_each(session, response)
@@ -69,13 +77,42 @@ def add(
 
 @app.command()
 @in_session
+def extend(
+    session: Session,
+    image: OwnImage,
+    tenant: Annotated[str, typer.Argument(metavar="TENANT", help="Its id.", show_default=False)],
+    *,
+    until: Annotated[datetime | None, moment("--until", help="When it ends, later or sooner.")] = None,
+    forever: Annotated[
+        bool, typer.Option("--forever", help="It does not end by itself any more.")
+    ] = False,
+) -> None:
+    """Have a share end at another time. One that has ended is shared anew: `ims share add`."""
+    if (until is None) != forever:
+        raise typer.BadParameter("Say --until TIME, or --forever.")
+    with session.client() as client:
+        share = client.update_share(lookup.own_image_id(client, image), tenant, expire_time=until)
+    end = f"ends {printing.time(share.expire_time)}" if until else "does not end by itself"
+    session.answer(UpdateShareResponse(share=share), f"The share of {tenant} {end}.")
+
+
+@app.command()
+@in_session
 def check(
-    session: Session, image: OwnImage, tenants: Tenants, *, tenant_region: TenantRegion = ""
+    session: Session,
+    image: OwnImage,
+    tenants: Tenants,
+    *,
+    tenant_region: TenantRegion = "",
+    expires: Expires = None,
 ) -> None:
     """Tell what would be refused if an image were shared; share nothing."""
     with session.client() as client:
         response = client.share_image(
-            lookup.own_image_id(client, image), _recipients(tenants, tenant_region), validate_only=True
+            lookup.own_image_id(client, image),
+            _recipients(tenants, tenant_region),
+            expire_time=expires,
+            validate_only=True,
         )
     _answer_about_each(session, response)
 

@@ -29,6 +29,7 @@ from ims.client.vocabulary import (
     Source,
     Tenant,
     TenantUsage,
+    TrustRules,
     UsageSummary,
     Use,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "Tls",
     "Token",
     "TokenFile",
+    "TrustRules",
     "Unreachable",
     "UsageSummary",
     "Use",

@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import Any, TypedDict, Unpack
 
 from google.protobuf.field_mask_pb2 import FieldMask
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from ims.client.connection import Connection
+from ims.client.times import timestamp
 from ims.client.vocabulary import (
     Architecture,
     DeleteImageResponse,
@@ -160,10 +160,10 @@ class ImageCalls(Connection):
             tags_none=tags_none,
             min_size_bytes=min_size_bytes,
             max_size_bytes=max_size_bytes,
-            created_from=_timestamp(created_from),
-            created_before=_timestamp(created_before),
-            updated_from=_timestamp(updated_from),
-            updated_before=_timestamp(updated_before),
+            created_from=timestamp(created_from),
+            created_before=timestamp(created_before),
+            updated_from=timestamp(updated_from),
+            updated_before=timestamp(updated_before),
             order_by=order_by,
             page_size=page_size,
         )
@@ -273,11 +273,3 @@ def _fill(message: CreateImageRequest | Image, attributes: Mapping[str, Any]) ->
             setattr(message, name, value)
         paths.append(f"os.{os_field}" if os_field else name)
     return paths
-
-
-def _timestamp(time: datetime | None) -> Timestamp | None:
-    if time is None:
-        return None
-    timestamp = Timestamp()
-    timestamp.FromDatetime(time)
-    return timestamp

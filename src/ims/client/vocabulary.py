@@ -21,6 +21,7 @@ from ims.v1.sharing_service_pb2 import (
     UnshareImageResponse,
 )
 from ims.v1.tenant_pb2 import SharingPolicy, Tenant
+from ims.v1.trust_pb2 import TrustRules
 from ims.v1.use_pb2 import TenantUsage, UsageSummary, Use
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ __all__ = [
     "TenantQuotas",
     "TenantState",
     "TenantUsage",
+    "TrustRules",
     "UndeleteImageResponse",
     "UnshareImageResponse",
     "UploadImageDataResponse",

@@ -14,6 +14,8 @@ class Limits:
     shares_per_full_ecs_image: int = 128
     image_file_bytes: int = 128 * GIB
     uses_per_image_and_tenant: int = 10_000
+    pending_shares_per_tenant: int | None = None
+    """Of a recipient that does not say itself how many it tolerates; None: any number."""
     quotas: Quotas = field(default_factory=Quotas)
     """Of a tenant that has no limits of its own."""
 

@@ -133,6 +133,7 @@ class Reason(StrEnum):
     SHARE_NOT_ACCEPTED = auto()
     VAULT_REQUIRED = auto()
     VAULT_TOO_SMALL = auto()
+    EXPIRE_TIME_PASSED = auto()
     SHARING_BLOCKED = auto()
     # do the rules of images allow it
     DATA_DISK_FIELD_NOT_UPDATABLE = auto()
@@ -163,6 +164,7 @@ class Reason(StrEnum):
     IMAGE_IN_USE = auto()
     # is it too much
     SHARE_LIMIT_EXCEEDED = auto()
+    RECIPIENT_HAS_TOO_MANY_PENDING = auto()
     USE_LIMIT_EXCEEDED = auto()
     IMAGE_FILE_TOO_LARGE = auto()
     IMAGE_QUOTA_EXCEEDED = auto()

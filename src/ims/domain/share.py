@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from ims.domain.image import ImageId
 from ims.domain.tenant import Region, TenantId
+from ims.domain.trust import NO_RULES, Trust
 
 
 class ShareStatus(StrEnum):
@@ -29,6 +30,8 @@ class Share:
     """The backup vault that the recipient named when it accepted a full-ECS image."""
     create_time: datetime
     update_time: datetime
+    expire_time: datetime | None = None
+    """When it ends by itself; None where it does not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,13 @@ class Prospect:
     """How many shares the image has in all."""
     regions: Mapping[TenantId, Region] = field(default_factory=dict)
     """Where those of these tenants are at home that the directory names."""
+    trust: Mapping[TenantId, Trust] = field(default_factory=dict)
+    """What those of these tenants that have made rules say of the owner."""
     owner_blocked: bool = False
     """Whether the owner may not share with anybody new."""
     all_blocked: bool = False
     """Whether nobody may."""
+
+    def trust_of(self, tenant_id: TenantId) -> Trust:
+        """Return what a tenant's rules say; nothing where it has made none."""
+        return self.trust.get(tenant_id, NO_RULES)

@@ -27,6 +27,7 @@ from ims.repository.shares import ShareRepository
 from ims.repository.sqlite import SqliteBackend
 from ims.repository.statement import run_sql
 from ims.repository.tenants import TenantRepository
+from ims.repository.trust import TrustRepository
 from ims.repository.watchdog import Watch, Watchdog
 
 Told = TypeVar("Told")
@@ -55,6 +56,7 @@ class Reading:
         self.tenants = TenantRepository(connection)
         self.images = ImageRepository(connection, self.tenants, renderer)
         self.shares = ShareRepository(connection)
+        self.trust = TrustRepository(connection)
         self.uses = UseRepository(connection)
         self.policies = Policies(connection)
         self.pending_blobs = PendingBlobs(connection)

@@ -36,6 +36,7 @@ from ims.domain.tenant import Region, TenantId
 from ims.domain.view import ReadyView, View
 from ims.repository import listing
 from ims.repository.renderer import Renderer
+from ims.repository.share_conditions import is_shown, lasts
 from ims.repository.shares import LISTED, SHARE_COLUMNS, to_share
 from ims.repository.statement import Rows, Statement
 from ims.repository.tables import images, shares, tags
@@ -50,7 +51,9 @@ _viewer = sa.bindparam("viewer", type_=shares.c.tenant_id.type)
 _own_share = shares.alias("own_share")
 _OWN_SHARE = {f"share_{name}": _own_share.c[name] for name in SHARE_COLUMNS}
 # The shares of a deleted image have ended, though they are kept for its undeletion.
-_has_shares = sa.exists().where(shares.c.image_id == images.c.id, images.c.state != ImageState.DELETED)
+_has_shares = sa.exists().where(
+    shares.c.image_id == images.c.id, lasts(shares), images.c.state != ImageState.DELETED
+)
 _READY_ONLY = {"live_name", "live_backup", "rendering", "rendering_version", "rendering_format"}
 _RECORD = [column for column in images.c if column.name not in _READY_ONLY]
 
@@ -68,7 +71,12 @@ _VIEWS = sa.select(
     *(each.label(name) for name, each in _SUSPENDED.items()),
 ).select_from(
     images.outerjoin(
-        _own_share, sa.and_(_own_share.c.image_id == images.c.id, _own_share.c.tenant_id == _viewer)
+        _own_share,
+        sa.and_(
+            _own_share.c.image_id == images.c.id,
+            _own_share.c.tenant_id == _viewer,
+            is_shown(_own_share, images.c.owner),
+        ),
     )
 )
 _ONE = Statement(_VIEWS.where(images.c.id == sa.bindparam("id")))
@@ -82,7 +90,11 @@ _usable = sa.and_(
 # Not EXISTS, for which PostgreSQL may prefer to look through all shares once.
 _has_own_share = (
     sa.select(shares.c.tenant_id)
-    .where(shares.c.image_id == images.c.id, shares.c.tenant_id == _viewer)
+    .where(
+        shares.c.image_id == images.c.id,
+        shares.c.tenant_id == _viewer,
+        is_shown(shares, images.c.owner),
+    )
     .limit(1)
     .scalar_subquery()
     .is_not(None)
@@ -106,7 +118,11 @@ _VIEW: tuple[sa.ColumnElement[Any], ...] = (
     _has_shares,
     *(
         sa.select(_its_share.c[name])
-        .where(_its_share.c.image_id == images.c.id, _its_share.c.tenant_id == _viewer)
+        .where(
+            _its_share.c.image_id == images.c.id,
+            _its_share.c.tenant_id == _viewer,
+            is_shown(_its_share, images.c.owner),
+        )
         .scalar_subquery()
         for name in SHARE_COLUMNS
     ),
@@ -125,7 +141,9 @@ _LOCK = Statement(
                 sa.or_(
                     images.c.declared_by == sa.bindparam("viewer"),
                     sa.exists().where(
-                        shares.c.image_id == images.c.id, shares.c.tenant_id == sa.bindparam("viewer")
+                        shares.c.image_id == images.c.id,
+                        shares.c.tenant_id == sa.bindparam("viewer"),
+                        is_shown(shares, images.c.owner),
                     ),
                 ),
                 sa.not_(is_suspended(images.c.owner)),
@@ -148,15 +166,23 @@ class ImageRepository:
         self._locked: dict[ImageId, Image] = {}
         """The images that this transaction holds the locks of, as they are in it by now."""
 
-    def view(self, image_id: ImageId, viewer: TenantId) -> View | None:
+    def view(self, image_id: ImageId, viewer: TenantId, *, now: datetime) -> View | None:
         """Return an image, deleted or not, as a tenant sees it; None when there is no such id."""
-        rows = _ONE.rows(self._connection, {"id": image_id, "viewer": viewer})
+        parameters = {"id": image_id, "viewer": viewer, "now": to_microseconds(now)}
+        rows = _ONE.rows(self._connection, parameters)
         return _to_view(dict(zip(_ONE_NAMES, rows[0], strict=True)), viewer) if rows else None
 
-    def ready_view(self, image_id: ImageId, viewer: TenantId) -> ReadyView | View | None:
+    def ready_view(
+        self, image_id: ImageId, viewer: TenantId, *, now: datetime
+    ) -> ReadyView | View | None:
         """Return an image like `view`, as bytes where they are ready."""
         if self._renderer is not None:
-            parameters = {"id": image_id, "viewer": viewer, "format": self._renderer.format}
+            parameters = {
+                "id": image_id,
+                "viewer": viewer,
+                "now": to_microseconds(now),
+                "format": self._renderer.format,
+            }
             rows = _ONE_READY.rows(self._connection, parameters)
             if not rows:
                 return None
@@ -168,20 +194,32 @@ class ImageRepository:
                     viewer_suspended=bool(viewer_suspended),
                     owner_suspended=bool(owner_suspended),
                 )
-        return self.view(image_id, viewer)
+        return self.view(image_id, viewer, now=now)
 
-    def lock(self, image_id: ImageId, viewer: TenantId, *, governing: bool = False) -> View | None:
+    def lock(
+        self,
+        image_id: ImageId,
+        viewer: TenantId,
+        *,
+        now: Callable[[], datetime],
+        governing: bool = False,
+    ) -> View | None:
         """Return an image like `view`, and keep everybody else from it until the transaction ends.
 
         Whoever changes an image or its shares takes this lock before reading what is judged. None as
         well when the viewer has nothing to do with the image, unless it governs all.
         """
         # A statement of its own: had the lock to be waited for, the shares that the same statement
-        # would read could be older than the image.
-        parameters = {"id": image_id, "viewer": viewer, "governing": governing}
+        # would read could be older than the image. So could the time.
+        parameters = {
+            "id": image_id,
+            "viewer": viewer,
+            "now": to_microseconds(now()),
+            "governing": governing,
+        }
         if not _LOCK.rows(self._connection, parameters):
             return None
-        view = self.view(image_id, viewer)
+        view = self.view(image_id, viewer, now=now())
         if view is not None:
             self._locked[image_id] = view.image
         return view
@@ -322,9 +360,16 @@ class ImageRepository:
         """File an image as it is. Only for one whose lock this transaction has taken."""
         self._write(self._locked[image_id])
 
-    def may_be_read(self, image_id: ImageId, tenant_id: TenantId, *, caller: TenantId) -> bool:
+    def may_be_read(
+        self, image_id: ImageId, tenant_id: TenantId, *, caller: TenantId, now: datetime
+    ) -> bool:
         """Whether a tenant, or who calls for it, may still read the bytes of an image it once might."""
-        parameters = {"id": image_id, "tenant_id": tenant_id, "caller": caller}
+        parameters = {
+            "id": image_id,
+            "tenant_id": tenant_id,
+            "caller": caller,
+            "now": to_microseconds(now),
+        }
         return self._connection.execute(_MAY_BE_READ, parameters).scalar() is not None
 
     def list(
@@ -390,13 +435,18 @@ class ImageRepository:
         share_filter: ShareFilter,
         page: PageRequest,
         *,
+        now: datetime,
         descending: bool = True,
     ) -> Page[Received]:
         """Return a part of what a tenant has received by sharing, by the time of sharing.
 
         A deleted image's shares have ended; they are left out until it is undeleted.
         """
-        given: dict[str, Any] = {"viewer": viewer, "status": str(share_filter.status)}
+        given: dict[str, Any] = {
+            "viewer": viewer,
+            "status": str(share_filter.status),
+            "now": to_microseconds(now),
+        }
         if page.after is not None:
             given["after_key"], given["after_id"] = page.after.key, page.after.id
         wanted = (share_filter.status is not None, page.after is not None, descending, page.size)
@@ -432,6 +482,7 @@ _OF_VIEWER = sa.and_(
     _own_share.c.tenant_id == _viewer,
     # Hidden from SQLite's planner, or it would begin with the images.
     images.c.state.concat(sa.literal_column("''")) != ImageState.DELETED,
+    is_shown(_own_share, images.c.owner),
     sa.not_(is_suspended(images.c.owner)),
 )
 _OF_STATUS = _own_share.c.status == sa.bindparam("status", type_=_own_share.c.status.type)
@@ -518,6 +569,7 @@ _MAY_BE_READ = sa.select(sa.literal(1)).where(
             shares.c.image_id == images.c.id,
             shares.c.tenant_id == sa.bindparam("tenant_id"),
             shares.c.status == ShareStatus.ACCEPTED,
+            lasts(shares),
             sa.not_(is_suspended(images.c.owner)),
         ),
     ),

@@ -22,6 +22,7 @@ from ims.domain.image import ImageClass, ImageState, Relation
 from ims.domain.page import ImageFilter, ImageOrder, OrderKey, PageRequest, TagFilter
 from ims.domain.share import ShareStatus
 from ims.domain.tenant import TenantId
+from ims.repository.share_conditions import lasts
 from ims.repository.statement import Statement
 from ims.repository.tables import images, shares, tags
 from ims.repository.tenants import is_suspended
@@ -42,7 +43,7 @@ _public_tag: sa.ColumnElement[Any] = sa.literal_column("tags.public")
 _is_public: sa.ColumnElement[Any] = sa.func.coalesce(images.c.public, sa.false())
 _has_shares = (
     sa.select(shares.c.image_id)
-    .where(shares.c.image_id == images.c.id)
+    .where(shares.c.image_id == images.c.id, lasts(shares))
     .limit(1)
     .scalar_subquery()
     .is_not(None)
@@ -51,7 +52,12 @@ _viewer = sa.bindparam("viewer", type_=images.c.owner.type)
 _accepted_status = shares.c.status == sa.literal_column(f"'{ShareStatus.ACCEPTED}'")
 _has_accepted = (
     sa.select(shares.c.image_id)
-    .where(shares.c.image_id == images.c.id, shares.c.tenant_id == _viewer, _accepted_status)
+    .where(
+        shares.c.image_id == images.c.id,
+        shares.c.tenant_id == _viewer,
+        _accepted_status,
+        lasts(shares),
+    )
     .limit(1)
     .scalar_subquery()
     .is_not(None)
@@ -418,6 +424,7 @@ class _Writer:
             where=(
                 shares.c.image_owner == _viewer,
                 shares.c.image_create_time.is_not(None),
+                lasts(shares),
                 self._is_live(),
                 *standing,
                 *self._tags(),
@@ -459,6 +466,7 @@ class _Writer:
                 shares.c.tenant_id == _viewer,
                 _accepted_status,
                 key.is_not(None),
+                lasts(shares),
                 self._is_live(),
                 sa.not_(_public),
                 _is_served,

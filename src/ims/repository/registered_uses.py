@@ -5,6 +5,7 @@ Whoever registers a use, or takes an image away only if it has none, holds the i
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -21,6 +22,7 @@ from ims.domain.registered_use import (
     UseKind,
 )
 from ims.domain.tenant import NOBODY, TenantId
+from ims.repository.share_conditions import lasts
 from ims.repository.tables import shares, uses
 from ims.repository.times import from_microseconds, to_microseconds
 
@@ -133,16 +135,16 @@ class UseRepository:
         return self._summary(uses.c.image_id == image_id, name_all=False)
 
     def total_of_recipients(
-        self, image_id: ImageId, tenant_ids: Sequence[TenantId] | None
+        self, image_id: ImageId, tenant_ids: Sequence[TenantId] | None, *, now: datetime
     ) -> UsageTotal:
         """Return how many uses an image has of those it is shared with, some of them or all (None)."""
-        return self._total(_of_recipients(image_id, tenant_ids))
+        return self._total(_of_recipients(image_id, tenant_ids, now))
 
     def summary_of_recipients(
-        self, image_id: ImageId, tenant_ids: Sequence[TenantId] | None
+        self, image_id: ImageId, tenant_ids: Sequence[TenantId] | None, *, now: datetime
     ) -> UsageSummary:
         """Return the same uses; the owner knows those tenants, however they came to use the image."""
-        return self._summary(_of_recipients(image_id, tenant_ids), name_all=True)
+        return self._summary(_of_recipients(image_id, tenant_ids, now), name_all=True)
 
     def _total(self, condition: sa.ColumnElement[bool]) -> UsageTotal:
         query = sa.select(
@@ -167,8 +169,11 @@ def _is(key: UseKey) -> sa.ColumnElement[bool]:
     )
 
 
-def _of_recipients(image_id: ImageId, tenant_ids: Sequence[TenantId] | None) -> sa.ColumnElement[bool]:
-    recipients = sa.select(shares.c.tenant_id).where(shares.c.image_id == image_id)
+def _of_recipients(
+    image_id: ImageId, tenant_ids: Sequence[TenantId] | None, now: datetime
+) -> sa.ColumnElement[bool]:
+    lasting = lasts(shares, sa.literal(to_microseconds(now), sa.BigInteger))
+    recipients = sa.select(shares.c.tenant_id).where(shares.c.image_id == image_id, lasting)
     if tenant_ids is not None:
         recipients = recipients.where(shares.c.tenant_id.in_(tenant_ids))
     return (uses.c.image_id == image_id) & uses.c.tenant_id.in_(recipients)

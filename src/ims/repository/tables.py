@@ -167,6 +167,8 @@ shares = Table(
     Column("vault_id", _text(128), nullable=False),
     Column("create_time", BigInteger, nullable=False),
     Column("update_time", BigInteger, nullable=False),
+    # NULL where it does not end by itself. From then on the row is as good as none.
+    Column("expire_time", BigInteger),
     # What listings are ordered by stands here again, so that a page of what a tenant has accepted is
     # walked in its order. NULL while the image is deleted.
     Column("image_owner", _text(64)),
@@ -179,6 +181,28 @@ shares = Table(
     Index(None, "tenant_id", "status", "image_name", "image_id"),
     Index(None, "tenant_id", "status", "image_size_bytes", "image_id"),
     Index(None, "image_owner", "image_create_time", "image_id"),
+)
+_partial_index("ending", shares.c.expire_time.is_not(None), shares.c.expire_time)
+
+# What tenants say, once, of what others may share with them. Whoever changes it holds the lock on the
+# tenant's row in `tenants`.
+trust_rules = Table(
+    "trust_rules",
+    metadata,
+    Column("tenant_id", _text(64), primary_key=True),
+    # Where the tenant was at home when it made them, as its identity said.
+    Column("region", _text(64), nullable=False),
+    Column("max_pending_shares", BigInteger),
+    Column("version", Integer, nullable=False),
+)
+
+# The owners of whom a tenant's rules say something; of each one thing.
+trust_in_owners = Table(
+    "trust_in_owners",
+    metadata,
+    Column("tenant_id", _text(64), primary_key=True),
+    Column("owner", _text(64), primary_key=True),
+    Column("attitude", _text(16), nullable=False),
 )
 
 # Servers and volumes that were made from an image (law 7.4). They stay when the image is unshared or

@@ -39,6 +39,7 @@ from ims.rules.sharing import (
     REJECT_SHARE,
     SHARE_IMAGE,
     UNSHARE_IMAGE,
+    UPDATE_SHARE,
 )
 from ims.rules.tenants import (
     CALL_FOR_TENANT,
@@ -51,6 +52,7 @@ from ims.rules.tenants import (
     SUSPEND_TENANT,
     UPDATE_TENANT,
 )
+from ims.rules.trust import SET_TRUST_RULES
 from ims.rules.use import ACT_FOR_TENANT, RESOLVE_IMAGE
 from ims.rules.visibility import SEE_IMAGE
 
@@ -69,12 +71,15 @@ CATALOGUE: dict[str, tuple[Rule[Any], ...]] = {
     "GetQuotas": (),
     "ShareImage": (*REPEAT_CALL, *SEE_IMAGE, *SHARE_IMAGE),
     "UnshareImage": (*REPEAT_CALL, *SEE_IMAGE, *UNSHARE_IMAGE),
+    "UpdateShare": (*REPEAT_CALL, *SEE_IMAGE, *UPDATE_SHARE),
     "GetShare": (*SEE_IMAGE, *GET_SHARE),
     "ListShares": (*SEE_IMAGE, *LIST_SHARES),
     "ListReceivedShares": READ_QUERY,
     "AcceptShare": (*REPEAT_CALL, *SEE_IMAGE, *ACCEPT_SHARE),
     "RejectShare": (*REPEAT_CALL, *SEE_IMAGE, *REJECT_SHARE),
     "LeaveShare": (*REPEAT_CALL, *SEE_IMAGE, *LEAVE_SHARE),
+    "GetTrustRules": (),
+    "SetTrustRules": (*REPEAT_CALL, *SET_TRUST_RULES),
     "PublishImage": (*REPEAT_CALL, *SEE_IMAGE, *PUBLISH_IMAGE),
     "UnpublishImage": (*REPEAT_CALL, *SEE_IMAGE, *UNPUBLISH_IMAGE),
     "GetTenantQuotas": GET_TENANT_QUOTAS,

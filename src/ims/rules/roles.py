@@ -32,12 +32,15 @@ SUFFICIENT_ROLES: Final[dict[str, frozenset[Role]]] = {
     # SharingService
     "ShareImage": _MEMBERS,
     "UnshareImage": _MEMBERS,
+    "UpdateShare": _MEMBERS,
     "GetShare": _READERS,
     "ListShares": _READERS,
     "ListReceivedShares": _READERS,
     "AcceptShare": _MEMBERS,
     "RejectShare": _MEMBERS,
     "LeaveShare": _MEMBERS,
+    "GetTrustRules": _READERS,
+    "SetTrustRules": _MEMBERS,
     # AdminService
     "PublishImage": _ADMINISTRATORS,
     "UnpublishImage": _ADMINISTRATORS,

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
 
 from ims.domain.image import Image, ImageType
 from ims.domain.registered_use import UsageTotal
@@ -15,6 +17,7 @@ from ims.rules.form import every_field_can_be_read
 from ims.rules.images import whole_gib
 from ims.rules.in_use import nothing_in_use_is_taken_where_the_owner_requires_that
 from ims.rules.states import Verb, state_allows
+from ims.rules.trust import needs_vault
 
 MAX_RECIPIENTS_PER_CALL = 100
 
@@ -42,6 +45,10 @@ class ShareAttempt(Attempt):
     share_limit: int
     unknown_tenants: frozenset[TenantId] = frozenset()
     """The recipients that a closed tenant directory does not name."""
+    full: frozenset[TenantId] = frozenset()
+    """The newcomers that tolerate no further pending share, and would get one."""
+    expire_time: datetime | None = None
+    now: datetime
     owner_blocked: bool = False
     """Whether the owner may not share with anybody new."""
     all_blocked: bool = False
@@ -71,6 +78,24 @@ def only_private_images_are_shared(attempt: Attempt) -> Iterator[Breach]:
     """Only private images are shared."""
     if attempt.image.public:
         yield breach("The image is public: every tenant has it already.")
+
+
+class Ending(Protocol):
+    """Anything that says when shares end by themselves."""
+
+    @property
+    def expire_time(self) -> datetime | None: ...
+    @property
+    def now(self) -> datetime: ...
+
+
+@rule("3.16", Reason.EXPIRE_TIME_PASSED, Category.AGAINST_RULES)
+def shares_end_in_the_future(attempt: Ending) -> Iterator[Breach]:
+    """A share ends by itself at its expire_time, which is still to come when it is set."""
+    if attempt.expire_time is not None and attempt.expire_time <= attempt.now:
+        yield breach(
+            "The share would have ended already; to end one now, stop sharing.", subject="expire_time"
+        )
 
 
 @rule("3.6", Reason.ENCRYPTED_IMAGE_NOT_SHAREABLE, Category.AGAINST_RULES)
@@ -148,6 +173,20 @@ def shares_stay_within_the_limit(attempt: ShareAttempt) -> Iterator[Breach]:
         )
 
 
+@rule("4.11", Reason.RECIPIENT_HAS_TOO_MANY_PENDING, Category.OVER_LIMIT)
+def recipients_have_room_for_a_pending_share(attempt: ShareAttempt) -> Iterator[Breach]:
+    """A recipient tolerates so many pending shares, as its trust rules or a setting say."""
+    for tenant in attempt.newcomers:
+        if tenant.id in attempt.full:
+            # Not how many: that is nobody's business but the recipient's.
+            yield breach(
+                f"Tenant '{tenant.id}' takes no more pending shares now; ask it to decide on those that "
+                "it has, or to accept yours at once.",
+                subject=tenant.id,
+                tenantId=tenant.id,
+            )
+
+
 @rule("8.3", Reason.SHARING_BLOCKED, Category.AGAINST_RULES)
 def nothing_new_is_shared_while_sharing_is_blocked(attempt: ShareAttempt) -> Iterator[Breach]:
     """While an administrator blocks new shares, of a tenant or of all, no share is added."""
@@ -166,6 +205,7 @@ ABOUT_THE_CALL: tuple[Rule[ShareAttempt], ...] = (
 )
 ABOUT_THE_IMAGE: tuple[Rule[ShareAttempt], ...] = (
     *state_allows(Verb.SHARE),
+    shares_end_in_the_future,
     only_private_images_are_shared,
     encrypted_images_are_not_shared,
     full_ecs_images_are_shared_only_when_created_using_cbr,
@@ -177,6 +217,7 @@ ABOUT_EACH_RECIPIENT: tuple[Rule[ShareAttempt], ...] = (
     shares_stay_within_the_region,
     nothing_new_is_shared_while_sharing_is_blocked,
     shares_stay_within_the_limit,
+    recipients_have_room_for_a_pending_share,
 )
 SHARE_IMAGE: tuple[Rule[ShareAttempt], ...] = (
     *ABOUT_THE_CALL,
@@ -240,6 +281,52 @@ GET_SHARE: tuple[Rule[OneShareAttempt], ...] = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShareUpdateAttempt(OneShareAttempt):
+    """The owner wants a share to end at another time."""
+
+    fields: frozenset[str]
+    """The fields that the request names."""
+    expire_time: datetime | None = None
+    now: datetime
+
+
+UPDATABLE_SHARE_FIELDS = frozenset({"expire_time"})
+_DECIDED_BY_RECIPIENT = "status"
+
+
+@rule("3.14", Reason.ONLY_RECIPIENT_DECIDES, Category.FORBIDDEN)
+def the_owner_never_sets_a_status(attempt: ShareUpdateAttempt) -> Iterator[Breach]:
+    """The owner can read a status, never set it."""
+    if _DECIDED_BY_RECIPIENT in attempt.fields and attempt.image.owner == attempt.caller.tenant_id:
+        yield breach("Only the recipient decides on a share; the owner can stop sharing.")
+
+
+@rule("3.17", Reason.FIELD_NOT_UPDATABLE, Category.MALFORMED)
+def of_a_share_only_its_end_is_updated(attempt: ShareUpdateAttempt) -> Iterator[Breach]:
+    """Of a share only its expire_time is updated: set, moved or cleared."""
+    for field in sorted(attempt.fields - UPDATABLE_SHARE_FIELDS - {_DECIDED_BY_RECIPIENT}):
+        yield breach(
+            f"'{field}' of a share cannot be updated; {', '.join(sorted(UPDATABLE_SHARE_FIELDS))} can.",
+            subject=field,
+            field=field,
+        )
+
+
+ABOUT_THE_CALL_TO_UPDATE_A_SHARE: tuple[Rule[ShareUpdateAttempt], ...] = (
+    only_the_owner_shares,
+    the_owner_never_sets_a_status,
+    every_field_can_be_read,
+    of_a_share_only_its_end_is_updated,
+)
+UPDATE_SHARE: tuple[Rule[ShareUpdateAttempt], ...] = (
+    *ABOUT_THE_CALL_TO_UPDATE_A_SHARE,
+    a_share_is_seen_by_its_two_sides,
+    *state_allows(Verb.UPDATE_SHARE),
+    shares_end_in_the_future,
+)
+
+
 # --- The recipient's side ---
 
 
@@ -281,7 +368,7 @@ class AcceptAttempt(Attempt):
 
     @property
     def needs_vault(self) -> bool:
-        return self.backup_provider_exists and self.image.type is ImageType.FULL_ECS
+        return needs_vault(self.image, backup_provider_exists=self.backup_provider_exists)
 
 
 @rule("3.4", Reason.CROSS_REGION_SHARE, Category.AGAINST_RULES)

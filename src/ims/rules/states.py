@@ -24,6 +24,7 @@ class Verb(StrEnum):
     SHARE = "shared"
     UNSHARE = "kept to its owner"
     READ_SHARES = "asked for its shares"
+    UPDATE_SHARE = "shared for another time"
     PUBLISH = "published"
     UNPUBLISH = "unpublished"
 
@@ -56,6 +57,7 @@ _ROWS: dict[Verb, tuple[_Cell, _Cell, _Cell, _Cell, _Cell, _Cell]] = {
     Verb.SHARE:         (_INACTIVE, _INACTIVE, _ACTIVE,      _INACTIVE,    _INACTIVE, _INACTIVE),
     Verb.UNSHARE:       (_QUEUED,   _SAVING,   _ACTIVE,      _DEACTIVATED, _FAILED,   _DELETED),
     Verb.READ_SHARES:   (_QUEUED,   _SAVING,   _ACTIVE,      _DEACTIVATED, _FAILED,   _GONE),
+    Verb.UPDATE_SHARE:  (_QUEUED,   _SAVING,   _ACTIVE,      _DEACTIVATED, _FAILED,   _GONE),
     Verb.PUBLISH:       (_INACTIVE, _INACTIVE, _ACTIVE,      _INACTIVE,    _INACTIVE, _INACTIVE),
     Verb.UNPUBLISH:     (_QUEUED,   _SAVING,   _ACTIVE,      _DEACTIVATED, _FAILED,   _GONE),
 }

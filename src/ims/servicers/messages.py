@@ -35,6 +35,7 @@ from ims.domain.registered_use import RegisteredUse, TenantUsage, UsageSummary, 
 from ims.domain.rejection import Violation
 from ims.domain.share import Share, ShareStatus
 from ims.domain.tenant import Region, RegisteredTenant, TenantId, TenantState
+from ims.domain.trust import TrustRules
 from ims.domain.use import Purpose, Resolution, Use
 from ims.domain.view import ReadyView, View
 from ims.repository.renderer import Renderer
@@ -42,6 +43,7 @@ from ims.rules.changes import UPDATABLE_FIELDS
 from ims.rules.creation import role_order
 from ims.rules.image_data import Announcement
 from ims.rules.images import MAX_TAGS
+from ims.rules.trust import MAX_AUTO_ACCEPT_FROM, MAX_BLOCKED
 from ims.servicers.reading import CONSUMER_ID, FOREIGN_ID, KEY_ID, SHA256, RequestReading, Word
 from ims.use_cases.sharing import Recipient, Sharing
 from ims.use_cases.tenants import TenantChanges
@@ -54,6 +56,7 @@ from ims.v1 import (
     share_pb2,
     sharing_service_pb2,
     tenant_pb2,
+    trust_pb2,
     use_pb2,
     use_service_pb2,
 )
@@ -507,6 +510,7 @@ def share_message(share: Share, *, viewer: TenantId) -> share_pb2.Share:
         vault_id=share.vault_id if viewer == share.tenant_id else "",
         create_time=_timestamp(share.create_time),
         update_time=_timestamp(share.update_time),
+        expire_time=_timestamp(share.expire_time),
     )
 
 
@@ -579,6 +583,73 @@ def read_tenant_ids(reading: RequestReading, tenant_ids: Sequence[str]) -> tuple
 
 
 MAX_TENANT_IDS: Final = 1000
+
+
+def read_share_changes(
+    reading: RequestReading, request: sharing_service_pb2.UpdateShareRequest
+) -> tuple[frozenset[str], datetime | None]:
+    """Return the fields of a share that an update names, and when the share shall end."""
+    fields = frozenset(request.update_mask.paths)
+    if request.HasField("update_mask") and not fields:
+        reading.problem("update_mask", "it names at least one field.")
+    return fields, reading.time(request.share, "expire_time", at="share.")
+
+
+# --- Trust ---
+
+
+def trust_rules_message(rules: TrustRules) -> trust_pb2.TrustRules:
+    """Return a tenant's rules as the tenant gets them."""
+    return trust_pb2.TrustRules(
+        auto_accept_from=rules.auto_accept_from,
+        blocked=rules.blocked,
+        max_pending_shares=rules.max_pending_shares,
+        etag=rules.etag,
+    )
+
+
+def read_trust_changes(
+    reading: RequestReading, request: sharing_service_pb2.SetTrustRulesRequest, *, own: TenantId
+) -> dict[str, Any]:
+    """Return the rules that a request sets, by the names of their fields; None clears the limit."""
+    paths = list(dict.fromkeys(request.update_mask.paths))
+    if request.HasField("update_mask") and not paths:
+        reading.problem("update_mask", "it names at least one rule.")
+    given: dict[str, Any] = {
+        field: _read_owners(reading, f"rules.{field}", getattr(request.rules, field), most, own)
+        for field, most in _MOST_OWNERS.items()
+    }
+    most_pending = request.rules.max_pending_shares
+    given["max_pending_shares"] = (
+        reading.not_negative("rules.max_pending_shares", most_pending)
+        if request.rules.HasField("max_pending_shares")
+        else None
+    )
+    for path in paths:
+        if path not in given:
+            reading.problem("update_mask", f"there is no rule '{path}', but {', '.join(given)}.")
+    return {field: value for field, value in given.items() if field in paths}
+
+
+_MOST_OWNERS: Final = {"auto_accept_from": MAX_AUTO_ACCEPT_FROM, "blocked": MAX_BLOCKED}
+
+
+def _read_owners(
+    reading: RequestReading, path: str, tenant_ids: Sequence[str], most: int, own: TenantId
+) -> tuple[TenantId, ...]:
+    read = []
+    if len(tenant_ids) > most:
+        message = f"at most {most} tenants are named, not {len(tenant_ids)}."
+        reading.problem(path, message, maxItems=most, items=len(tenant_ids))
+    for index, each in enumerate(tenant_ids):
+        tenant_id = reading.tenant_id(f"{path}[{index}]", each)
+        if tenant_id is None:
+            reading.problem(f"{path}[{index}]", "it is empty.")
+        elif tenant_id == own:
+            reading.problem(f"{path}[{index}]", "it is your own tenant.")
+        else:
+            read.append(tenant_id)
+    return tuple(sorted(set(read)))
 
 
 # --- Registered uses ---

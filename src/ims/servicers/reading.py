@@ -126,8 +126,11 @@ class RequestReading:
             self.problem(path, f"it is 0 or more, not {value}.", value=value)
         return value
 
-    def time(self, message: Message, field: str) -> datetime | None:
-        """Return a time, rounded up to a microsecond; None where it is not said."""
+    def time(self, message: Message, field: str, *, at: str = "") -> datetime | None:
+        """Return a time, rounded up to a microsecond; None where it is not said.
+
+        `at` is the path of the message, with a dot at its end.
+        """
         if not message.HasField(field):
             return None
         said = getattr(message, field)
@@ -136,7 +139,7 @@ class RequestReading:
             time: datetime = said.ToDatetime(UTC)
             return time + timedelta(microseconds=bool(said.nanos % 1000))
         except (ValueError, OverflowError):
-            self.problem(field, "it is no time between the years 1 and 9999.")
+            self.problem(f"{at}{field}", "it is no time between the years 1 and 9999.")
             return None
 
     def page_size(self, value: int) -> int:

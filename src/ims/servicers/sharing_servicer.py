@@ -12,19 +12,22 @@ from ims.servicers.current_call import current_caller
 from ims.servicers.messages import (
     image_bytes,
     read_recipients,
+    read_share_changes,
     read_share_filter,
     read_share_order,
     read_tenant_ids,
+    read_trust_changes,
     refusal_messages,
     share_message,
     sharing_message,
+    trust_rules_message,
     usage_summary_message,
 )
 from ims.servicers.once import once
 from ims.servicers.page_tokens import Listing
 from ims.servicers.reading import FOREIGN_ID, RequestReading, image_id_of
 from ims.servicers.ready import field
-from ims.use_cases import sharing
+from ims.use_cases import sharing, trust
 from ims.use_cases.deployment import Deployment
 from ims.v1 import sharing_service_pb2 as pb
 from ims.v1 import sharing_service_pb2_grpc
@@ -47,12 +50,14 @@ class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
         caller, reading = current_caller(), RequestReading(request)
         image_id = image_id_of(request)
         recipients = read_recipients(reading, request.recipients)
+        expire_time = reading.time(request, "expire_time")
         if request.validate_only:
             outcome = sharing.preview_sharing(
                 self._deployment,
                 caller=caller,
                 image_id=image_id,
                 recipients=recipients,
+                expire_time=expire_time,
                 problems=reading.problems,
             )
         else:
@@ -61,6 +66,7 @@ class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
                 caller=caller,
                 image_id=image_id,
                 recipients=recipients,
+                expire_time=expire_time,
                 allow_partial=request.allow_partial,
                 problems=reading.problems,
             )
@@ -97,6 +103,25 @@ class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
             problems=reading.problems,
         )
         return _unsharing_message(ended, tenant_ids, viewer=caller.tenant_id)
+
+    @once(pb.UpdateShareResponse)
+    def UpdateShare(
+        self, request: pb.UpdateShareRequest, context: grpc.ServicerContext
+    ) -> pb.UpdateShareResponse:
+        caller, reading = current_caller(), RequestReading(request)
+        image_id = image_id_of(request)
+        tenant_id = reading.tenant_id("tenant_id", request.tenant_id)
+        fields, expire_time = read_share_changes(reading, request)
+        share = sharing.update_share(
+            self._deployment,
+            caller=caller,
+            image_id=image_id,
+            tenant_id=tenant_id,
+            fields=fields,
+            expire_time=expire_time,
+            problems=reading.problems,
+        )
+        return pb.UpdateShareResponse(share=share_message(share, viewer=caller.tenant_id))
 
     def GetShare(
         self, request: pb.GetShareRequest, context: grpc.ServicerContext
@@ -204,6 +229,27 @@ class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
             self._deployment, caller=caller, image_id=image_id_of(request), problems=reading.problems
         )
         return pb.LeaveShareResponse()
+
+    def GetTrustRules(
+        self, request: pb.GetTrustRulesRequest, context: grpc.ServicerContext
+    ) -> pb.GetTrustRulesResponse:
+        rules = trust.get_trust_rules(self._deployment, caller=current_caller())
+        return pb.GetTrustRulesResponse(rules=trust_rules_message(rules))
+
+    @once(pb.SetTrustRulesResponse)
+    def SetTrustRules(
+        self, request: pb.SetTrustRulesRequest, context: grpc.ServicerContext
+    ) -> pb.SetTrustRulesResponse:
+        caller, reading = current_caller(), RequestReading(request)
+        changes = read_trust_changes(reading, request, own=caller.tenant_id)
+        rules = trust.set_trust_rules(
+            self._deployment,
+            caller=caller,
+            changes=changes,
+            expected_etag=request.etag,
+            problems=reading.problems,
+        )
+        return pb.SetTrustRulesResponse(rules=trust_rules_message(rules))
 
 
 def _unsharing_message(

@@ -22,6 +22,7 @@ from ims.use_cases.deployment import Deployment, in_one_transaction
 from ims.use_cases.image_data import give_up_dead_upload, give_up_upload
 from ims.use_cases.images import purge_image
 from ims.use_cases.requests import forget_requests
+from ims.use_cases.sharing import remove_ended_shares_of
 
 _BATCH: Final = 500
 
@@ -139,13 +140,13 @@ def images_are_filed_as_they_are(deployment: Deployment, _settled: timedelta) ->
 
 @in_one_transaction
 def _refile(
-    deployment: Deployment,  # noqa: ARG001 - what every story begins with
+    deployment: Deployment,
     tx: Transaction,
     image_id: ImageId,
     *,
     mend: bool = False,
 ) -> tuple[str, ...]:
-    if tx.images.lock(image_id, NOBODY, governing=True) is None:
+    if tx.images.lock(image_id, NOBODY, now=deployment.now, governing=True) is None:
         return ()
     columns = tx.images.misfiled([image_id]).get(image_id, ())
     if columns and mend:
@@ -188,7 +189,7 @@ def _trouble_with_bytes(deployment: Deployment, image: Image, disk: Disk) -> str
 def _is_still_on_record(deployment: Deployment, image: Image, disk: Disk) -> bool:
     """Whether a disk is what it was when it was read: it could have been purged."""
     with deployment.database.reading() as reading:
-        view = reading.images.view(image.id, NOBODY)
+        view = reading.images.view(image.id, NOBODY, now=deployment.now())
     return view is not None and disk in view.image.disks
 
 
@@ -260,14 +261,14 @@ def uploads_are_held_by_somebody(deployment: Deployment, settled: timedelta) -> 
 def _has_no_lease(deployment: Deployment, image_id: ImageId, disk: Disk) -> bool:
     """Whether nobody holds an upload, looked at so that it cannot end in between."""
     with deployment.database.transaction() as tx:
-        view = tx.images.lock(image_id, NOBODY, governing=True)
+        view = tx.images.lock(image_id, NOBODY, now=deployment.now, governing=True)
         if view is None or disk not in view.image.disks:
             return False
         return not tx.pending_blobs.among([BlobKey(disk.upload_id)])
 
 
 def nothing_is_kept_beyond_its_time(deployment: Deployment, settled: timedelta) -> Iterator[Finding]:
-    """Find deleted images and request ids that were to be gone long ago."""
+    """Find deleted images, shares and request ids that were to be gone long ago."""
     with deployment.database.reading() as reading:
         due = reading.images.due_for_purge(deployment.now() - settled)
     for image_id in due:
@@ -276,6 +277,15 @@ def nothing_is_kept_beyond_its_time(deployment: Deployment, settled: timedelta) 
             subject=f"image {image_id}",
             message="Its grace period has ended, and nobody has purged it.",
             mend=partial(purge_image, deployment, image_id),
+        )
+    with deployment.database.reading() as reading:
+        sharing = reading.shares.ended(now=deployment.now() - settled)
+    for image_id in sharing:
+        yield Finding(
+            check=nothing_is_kept_beyond_its_time.__name__,
+            subject=f"image {image_id}",
+            message="It has shares that have ended by themselves, and nobody has removed them.",
+            mend=partial(remove_ended_shares_of, deployment, image_id),
         )
     with deployment.database.reading() as reading:
         expired = reading.requests.expired(now=deployment.now() - settled)

@@ -87,16 +87,18 @@ def see(deployment: Deployment, reading: Reading, caller: Caller, image_id: Imag
     Raises Rejection IMAGE_NOT_FOUND when it does not, and TENANT_SUSPENDED for a suspended tenant,
     whatever there is.
     """
-    view = reading.images.view(image_id, caller.tenant_id)
-    return _seen(reading, view, Sight(caller=caller, view=view, now=deployment.now()))
+    now = deployment.now()
+    view = reading.images.view(image_id, caller.tenant_id, now=now)
+    return _seen(reading, view, Sight(caller=caller, view=view, now=now))
 
 
 def see_ready(
     deployment: Deployment, reading: Reading, caller: Caller, image_id: ImageId
 ) -> ReadyView | View:
     """Return an image like `see`, as bytes where they are ready."""
-    view = reading.images.ready_view(image_id, caller.tenant_id)
-    return _seen(reading, view, Sight(caller=caller, view=view, now=deployment.now()))
+    now = deployment.now()
+    view = reading.images.ready_view(image_id, caller.tenant_id, now=now)
+    return _seen(reading, view, Sight(caller=caller, view=view, now=now))
 
 
 def see_locked(
@@ -108,7 +110,7 @@ def see_locked(
     governing: bool = False,
 ) -> View:
     """Return an image like `see`, and keep everybody else from it until the transaction ends."""
-    view = tx.images.lock(image_id, caller.tenant_id, governing=governing)
+    view = tx.images.lock(image_id, caller.tenant_id, now=deployment.now, governing=governing)
     return _seen(tx, view, Sight(caller=caller, view=view, now=deployment.now(), governing=governing))
 
 

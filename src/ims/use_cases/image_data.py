@@ -179,7 +179,7 @@ def _receive(
 def _finish(
     deployment: Deployment, tx: Transaction, caller: Caller, image_id: ImageId, stored: Disk
 ) -> View:
-    view = tx.images.lock(image_id, caller.tenant_id, governing=True)
+    view = tx.images.lock(image_id, caller.tenant_id, now=deployment.now, governing=True)
     if view is None or view.image.disks[stored.index].upload_id != stored.upload_id:
         raise _superseded(stored)
     # Suspended while the bytes were arriving: they are given up.
@@ -226,7 +226,7 @@ def give_up_upload(deployment: Deployment, image_id: ImageId, blob_key: BlobKey)
 @in_one_transaction
 def _give_up(deployment: Deployment, tx: Transaction, image_id: ImageId, blob_key: BlobKey) -> bool:
     """Return the disk that an upload was to fill to EMPTY; tell whether its blob is to be removed."""
-    view = tx.images.lock(image_id, NOBODY, governing=True)
+    view = tx.images.lock(image_id, NOBODY, now=deployment.now, governing=True)
     if view is not None:
         if any(disk.blob_key == blob_key for disk in view.image.disks):
             return False
@@ -346,7 +346,9 @@ def _while_allowed(
 def _judge_again(deployment: Deployment, caller: Caller, attempt: DownloadAttempt) -> None:
     reader, service = attempt.caller.tenant_id, caller.tenant_id
     with deployment.database.reading() as reading:
-        may_be_read = reading.images.may_be_read(attempt.image.id, reader, caller=service)
+        may_be_read = reading.images.may_be_read(
+            attempt.image.id, reader, caller=service, now=deployment.now()
+        )
         if may_be_read and not attempt.image.encrypted:
             return
         if service != reader:
@@ -409,7 +411,7 @@ def _give_up_dead(deployment: Deployment, tx: Transaction, image_id: ImageId, bl
 
     Should the process be alive after all, it finds its disk taken when it comes to finish.
     """
-    view = tx.images.lock(image_id, NOBODY, governing=True)
+    view = tx.images.lock(image_id, NOBODY, now=deployment.now, governing=True)
     if not tx.pending_blobs.give_up(blob_key, now=deployment.now()):
         return False
     if view is not None:

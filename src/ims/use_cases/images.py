@@ -180,8 +180,8 @@ def delete_image(
         problems=problems,
     )
     enforce(DELETE_IMAGE, attempt)
-    ended = tx.shares.count(image_id)
     now = deployment.now()
+    ended = tx.shares.count(image_id, now=now)
     deleted = replace(
         view.image,
         state=state_after(Verb.DELETE, view.image),
@@ -224,7 +224,7 @@ def preview_deletion(
             attempt = replace(attempt, usage_to_spare=usage.total)
         return DeletionPreview(
             view=view,
-            ended=reading.shares.count(image_id),
+            ended=reading.shares.count(image_id, now=deployment.now()),
             usage=usage,
             refusals=judge(ABOUT_THE_IMAGE_TO_DELETE, attempt),
         )
@@ -239,7 +239,10 @@ def undelete_image(
     image_id: ImageId,
     problems: Problems = (),
 ) -> tuple[View, int]:
-    """Restore a deleted image with its shares; return it with the number of shares that came back."""
+    """Restore a deleted image with its shares; return it with the number of shares that came back.
+
+    What has ended by itself meanwhile stays ended.
+    """
     view = see_locked(deployment, tx, caller, image_id)
     image = view.image
     # The lock comes before everything that it makes wait, or an earlier call is seen by halves.
@@ -260,8 +263,9 @@ def undelete_image(
         delete_time=None,
         purge_time=None,
     )
-    saved = tx.images.save(undeleted, now=deployment.now())
-    restored = tx.shares.count(image_id)
+    now = deployment.now()
+    saved = tx.images.save(undeleted, now=now)
+    restored = tx.shares.count(image_id, now=now)
     return replace(view, image=saved, has_shares=restored > 0), restored
 
 
@@ -329,7 +333,7 @@ def publish_image(
     """Make an image every tenant's; return it with the number of shares that this ended."""
 
     def publish(tx: Transaction, image: Image) -> tuple[Image, int]:
-        ended = len(tx.shares.remove(image_id))
+        ended = len(tx.shares.remove(image_id, now=deployment.now()))
         return replace(image, public=True), ended
 
     return _govern(deployment, PUBLISH_IMAGE, publish, caller, image_id, problems)
@@ -406,7 +410,7 @@ def _remove_for_ever(deployment: Deployment, tx: Transaction, image_id: ImageId)
 
 def _due_for_purge(deployment: Deployment, tx: Transaction, image_id: ImageId) -> Image | None:
     """Return an image with its lock; None when it is not to be purged."""
-    view = tx.images.lock(image_id, NOBODY, governing=True)
+    view = tx.images.lock(image_id, NOBODY, now=deployment.now, governing=True)
     # Looked at again under the lock: it may have been undeleted or purged meanwhile.
     if view is None or view.image.purge_time is None or view.image.purge_time > deployment.now():
         return None

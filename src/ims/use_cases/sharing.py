@@ -1,15 +1,17 @@
 """The story of each call on the shares of an image."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from ims.domain.caller import Caller
 from ims.domain.image import ImageId
 from ims.domain.page import Page, PageRequest, Received, ShareFilter
 from ims.domain.registered_use import UsageSummary
 from ims.domain.rejection import Problems, Violation
-from ims.domain.share import Share, ShareStatus
-from ims.domain.tenant import Region, Tenant, TenantId
+from ims.domain.share import Prospect, Share, ShareStatus
+from ims.domain.tenant import NOBODY, Region, Tenant, TenantId
+from ims.domain.trust import Attitude
 from ims.domain.vault import Vault
 from ims.domain.view import View
 from ims.repository.database import Reading, Transaction
@@ -20,6 +22,7 @@ from ims.rules.sharing import (
     ABOUT_EACH_RECIPIENT,
     ABOUT_THE_CALL,
     ABOUT_THE_CALL_TO_UNSHARE,
+    ABOUT_THE_CALL_TO_UPDATE_A_SHARE,
     ABOUT_THE_IMAGE,
     ABOUT_THE_SHARES_TO_END,
     ACCEPT_SHARE,
@@ -29,11 +32,14 @@ from ims.rules.sharing import (
     REJECT_SHARE,
     SHARE_IMAGE,
     UNSHARE_IMAGE,
+    UPDATE_SHARE,
     AcceptAttempt,
     OneShareAttempt,
     ShareAttempt,
+    ShareUpdateAttempt,
     UnshareAttempt,
 )
+from ims.rules.trust import status_of_new_share
 from ims.use_cases.deployment import Deployment, in_one_transaction, refuse_suspended, see, see_locked
 
 # --- The owner's side ---
@@ -74,33 +80,40 @@ def share_image(
     caller: Caller,
     image_id: ImageId,
     recipients: tuple[Recipient, ...],
+    expire_time: datetime | None = None,
     allow_partial: bool = False,
     problems: Problems = (),
 ) -> Sharing:
-    """Share an image with more tenants: with all of them, or, where allowed, with those it can be."""
+    """Share an image with more tenants: with all of them, or, where allowed, with those it can be.
+
+    Those who have no share yet get one that ends at `expire_time`, or not by itself.
+    """
     view = see_locked(deployment, tx, caller, image_id)
-    attempt, existing = _share_attempt(deployment, tx, caller, view, recipients, problems)
+    attempt, prospect = _share_attempt(
+        deployment, tx, caller, view, recipients, expire_time, problems, hold=tx.tenants.lock
+    )
     if allow_partial:
         enforce((*ABOUT_THE_CALL, *ABOUT_THE_IMAGE), attempt)
-        outcomes = tuple(_one_by_one(attempt, existing))
+        outcomes = tuple(_one_by_one(attempt, prospect))
     else:
         enforce(SHARE_IMAGE, attempt)
         outcomes = tuple(Outcome(tenant_id=each.id, share=None) for each in attempt.recipients)
     regions = {tenant.id: tenant.region for tenant in attempt.newcomers}
-    now = deployment.now()
     added = {
         outcome.tenant_id: Share(
             image_id=image_id,
             tenant_id=outcome.tenant_id,
             region=regions[outcome.tenant_id],
-            create_time=now,
-            update_time=now,
+            status=_status_of_new_share(deployment, view, prospect, outcome.tenant_id),
+            create_time=attempt.now,
+            update_time=attempt.now,
+            expire_time=expire_time,
         )
         for outcome in outcomes
         if outcome.tenant_id in regions and not outcome.refusals
     }
     tx.shares.add(added.values())
-    shares = existing | added
+    shares = {**prospect.shares, **added}
     return Sharing(
         outcomes=tuple(replace(each, share=shares.get(each.tenant_id)) for each in outcomes),
         share_count=attempt.share_count + len(added),
@@ -114,15 +127,18 @@ def preview_sharing(
     caller: Caller,
     image_id: ImageId,
     recipients: tuple[Recipient, ...],
+    expire_time: datetime | None = None,
     problems: Problems = (),
 ) -> Sharing:
     """Tell everything that would be refused if the image were shared now; store nothing."""
     with deployment.database.reading() as reading:
         view = see(deployment, reading, caller, image_id)
-        attempt, existing = _share_attempt(deployment, reading, caller, view, recipients, problems)
+        attempt, prospect = _share_attempt(
+            deployment, reading, caller, view, recipients, expire_time, problems
+        )
         enforce(ABOUT_THE_CALL, attempt)
         return Sharing(
-            outcomes=tuple(_one_by_one(attempt, existing)),
+            outcomes=tuple(_one_by_one(attempt, prospect)),
             image_refusals=judge(ABOUT_THE_IMAGE, attempt),
             share_count=attempt.share_count,
             share_limit=attempt.share_limit,
@@ -135,11 +151,18 @@ def _share_attempt(
     caller: Caller,
     view: View,
     recipients: tuple[Recipient, ...],
+    expire_time: datetime | None,
     problems: Problems,
-) -> tuple[ShareAttempt, dict[TenantId, Share]]:
-    """Return the facts, and the shares that the recipients have already."""
-    named = tuple(each.tenant_id for each in recipients)
-    prospect = reading.shares.prospect(view.image.id, view.image.owner, named)
+    *,
+    hold: Callable[[TenantId], object] | None = None,
+) -> tuple[ShareAttempt, Prospect]:
+    """Return the facts, and what is on record of the recipients.
+
+    `hold` keeps a tenant's rules, and the number of its pending shares, as they are.
+    """
+    now = deployment.now()
+    image, named = view.image, tuple(each.tenant_id for each in recipients)
+    prospect = reading.shares.prospect(image.id, image.owner, named, now=now)
     known = prospect.regions
     attempt = ShareAttempt(
         caller=caller,
@@ -152,16 +175,72 @@ def _share_attempt(
         ),
         sharing_with=frozenset(prospect.shares),
         share_count=prospect.share_count,
-        share_limit=deployment.limits.shares_of(view.image),
+        share_limit=deployment.limits.shares_of(image),
         unknown_tenants=frozenset(named) - known.keys() if deployment.directory_closed else frozenset(),
         owner_blocked=prospect.owner_blocked,
         all_blocked=prospect.all_blocked,
+        expire_time=expire_time,
+        now=now,
         problems=problems,
     )
-    return attempt, dict(prospect.shares)
+    ruling = _ruling(deployment, attempt, prospect)
+    # Nobody is held, nor counted, for a call that is none of the owner's or cannot be read.
+    if ruling and not judge(ABOUT_THE_CALL, attempt):
+        if hold is not None:
+            for tenant_id in ruling:
+                hold(tenant_id)
+            # Once more: what was read without their locks, they could have changed since.
+            prospect = reading.shares.prospect(image.id, image.owner, named, now=now)
+        attempt = replace(attempt, full=_full(deployment, reading, view, ruling, prospect, now))
+    return attempt, prospect
 
 
-def _one_by_one(attempt: ShareAttempt, existing: dict[TenantId, Share]) -> Iterator[Outcome]:
+def _ruling(deployment: Deployment, attempt: ShareAttempt, prospect: Prospect) -> tuple[TenantId, ...]:
+    """Return the newcomers who have said, or for whom it is said, what becomes of a share, in order."""
+    default = deployment.limits.pending_shares_per_tenant
+    return tuple(
+        sorted(
+            tenant.id
+            for tenant in attempt.newcomers
+            if prospect.trust_of(tenant.id).attitude is Attitude.AUTO_ACCEPT
+            or prospect.trust_of(tenant.id).most_pending(default) is not None
+        )
+    )
+
+
+def _full(
+    deployment: Deployment,
+    reading: Reading,
+    view: View,
+    ruling: tuple[TenantId, ...],
+    prospect: Prospect,
+    now: datetime,
+) -> frozenset[TenantId]:
+    """Return the tenants, of some, that tolerate no further pending share and would get one."""
+    default = deployment.limits.pending_shares_per_tenant
+    most = {
+        tenant_id: prospect.trust_of(tenant_id).most_pending(default)
+        for tenant_id in ruling
+        if _status_of_new_share(deployment, view, prospect, tenant_id) is ShareStatus.PENDING
+    }
+    limits = {tenant_id: limit for tenant_id, limit in most.items() if limit is not None}
+    if not limits:
+        return frozenset()
+    pending = reading.trust.pending(tuple(limits), view.image.owner, now=now)
+    return frozenset(tenant_id for tenant_id, limit in limits.items() if pending[tenant_id] >= limit)
+
+
+def _status_of_new_share(
+    deployment: Deployment, view: View, prospect: Prospect, tenant_id: TenantId
+) -> ShareStatus:
+    return status_of_new_share(
+        view.image,
+        prospect.trust_of(tenant_id),
+        backup_provider_exists=deployment.backups is not None,
+    )
+
+
+def _one_by_one(attempt: ShareAttempt, prospect: Prospect) -> Iterator[Outcome]:
     """Judge the recipients in the order of the request, each as if those before it had been let in."""
     let_in = attempt.share_count
     for tenant in attempt.recipients:
@@ -169,7 +248,7 @@ def _one_by_one(attempt: ShareAttempt, existing: dict[TenantId, Share]) -> Itera
         refusals = judge(ABOUT_EACH_RECIPIENT, alone)
         if not refusals:
             let_in += len(alone.newcomers)
-        yield Outcome(tenant_id=tenant.id, share=existing.get(tenant.id), refusals=refusals)
+        yield Outcome(tenant_id=tenant.id, share=prospect.shares.get(tenant.id), refusals=refusals)
 
 
 @in_one_transaction
@@ -185,15 +264,14 @@ def unshare_image(
 ) -> tuple[Share, ...]:
     """Stop sharing an image with some tenants, or with all (None); return the shares that ended."""
     view = see_locked(deployment, tx, caller, image_id)
-    attempt = UnshareAttempt(
-        caller=caller,
-        image=view.image,
+    now = deployment.now()
+    attempt = UnshareAttempt(caller=caller, image=view.image, problems=problems)
+    if require_unused:
         # Whoever registers a use needs the image's lock: there is none until this transaction ends.
-        usage_to_spare=tx.uses.total_of_recipients(image_id, tenant_ids) if require_unused else None,
-        problems=problems,
-    )
+        usage = tx.uses.total_of_recipients(image_id, tenant_ids, now=now)
+        attempt = replace(attempt, usage_to_spare=usage)
     enforce(UNSHARE_IMAGE, attempt)
-    return tx.shares.remove(image_id, tenant_ids)
+    return tx.shares.remove(image_id, tenant_ids, now=now)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,16 +297,55 @@ def preview_unsharing(
     """Tell what would be hit if an image were unshared now, and what would refuse it; end nothing."""
     with deployment.database.reading() as reading:
         view = see(deployment, reading, caller, image_id)
+        now = deployment.now()
         attempt = UnshareAttempt(caller=caller, image=view.image, problems=problems)
         enforce(ABOUT_THE_CALL_TO_UNSHARE, attempt)
-        usage = reading.uses.summary_of_recipients(image_id, tenant_ids)
+        usage = reading.uses.summary_of_recipients(image_id, tenant_ids, now=now)
         if require_unused:
             attempt = replace(attempt, usage_to_spare=usage.total)
         return UnsharingPreview(
-            ended=reading.shares.those(image_id, tenant_ids),
+            ended=reading.shares.those(image_id, tenant_ids, now=now),
             usage=usage,
             refusals=judge(ABOUT_THE_SHARES_TO_END, attempt),
         )
+
+
+@in_one_transaction
+def update_share(
+    deployment: Deployment,
+    tx: Transaction,
+    *,
+    caller: Caller,
+    image_id: ImageId,
+    tenant_id: TenantId | None,
+    fields: frozenset[str],
+    expire_time: datetime | None,
+    problems: Problems = (),
+) -> Share:
+    """Have the share of a tenant end at another time than it would, or not by itself (None)."""
+    view = see_locked(deployment, tx, caller, image_id)
+    now = deployment.now()
+    wanted = tenant_id or caller.tenant_id
+    attempt = ShareUpdateAttempt(
+        caller=caller,
+        image=view.image,
+        share=view.share,
+        tenant_id=wanted,
+        found=_find_share(tx, view, wanted, now),
+        fields=fields,
+        expire_time=expire_time,
+        now=now,
+        problems=problems,
+    )
+    if tenant_id is None:
+        # Then there is no share to miss: that it is not said is what is wrong.
+        enforce(ABOUT_THE_CALL_TO_UPDATE_A_SHARE, attempt)
+    enforce(UPDATE_SHARE, attempt)
+    assert attempt.found is not None  # or a rule would have been broken
+    updated = replace(attempt.found, expire_time=expire_time)
+    if updated != attempt.found:
+        tx.shares.save(updated)
+    return updated
 
 
 def get_share(
@@ -248,12 +365,19 @@ def get_share(
             image=view.image,
             share=view.share,
             tenant_id=wanted,
-            found=reading.shares.find(image_id, wanted),
+            found=_find_share(reading, view, wanted, deployment.now()),
             problems=problems,
         )
     enforce(GET_SHARE, attempt)
     assert attempt.found is not None  # or a rule would have been broken
     return attempt.found
+
+
+def _find_share(reading: Reading, view: View, tenant_id: TenantId, now: datetime) -> Share | None:
+    """Return a share as it is to be found: a recipient's own is the one that it sees."""
+    if tenant_id == view.viewer:
+        return view.share
+    return reading.shares.find(view.image.id, tenant_id, now=now)
 
 
 def list_shares(
@@ -271,7 +395,9 @@ def list_shares(
     with deployment.database.reading() as reading:
         view = see(deployment, reading, caller, image_id)
         enforce(LIST_SHARES, Attempt(caller=caller, image=view.image, problems=problems))
-        return reading.shares.list(image_id, share_filter, size=size, after=after, count=count)
+        return reading.shares.list(
+            image_id, share_filter, now=deployment.now(), size=size, after=after, count=count
+        )
 
 
 # --- The recipient's side ---
@@ -290,7 +416,9 @@ def list_received_shares(
     with deployment.database.reading() as reading:
         refuse_suspended(reading, caller.tenant_id)
         enforce(READ_QUERY, Query(problems))
-        return reading.images.received(caller.tenant_id, share_filter, page, descending=descending)
+        return reading.images.received(
+            caller.tenant_id, share_filter, page, now=deployment.now(), descending=descending
+        )
 
 
 def accept_share(
@@ -365,7 +493,7 @@ def leave_share(
 ) -> None:
     """Remove a share from the recipient's side."""
     _recipients_view(deployment, tx, caller, image_id, LEAVE_SHARE, problems)
-    tx.shares.remove(image_id, (caller.tenant_id,))
+    tx.shares.remove(image_id, (caller.tenant_id,), now=deployment.now())
 
 
 def _recipients_view(
@@ -390,3 +518,24 @@ def _decide(
     decided = replace(view.share, status=status, vault_id=vault_id, update_time=deployment.now())
     tx.shares.save(decided)
     return decided
+
+
+# --- What ends by itself ---
+
+
+def remove_ended_shares(deployment: Deployment) -> int:
+    """Remove the shares that have ended by themselves; return how many there were.
+
+    They serve nobody since they ended, and are on record only until somebody comes round.
+    """
+    with deployment.database.reading() as reading:
+        image_ids = reading.shares.ended(now=deployment.now())
+    return sum(remove_ended_shares_of(deployment, image_id) for image_id in image_ids)
+
+
+@in_one_transaction
+def remove_ended_shares_of(deployment: Deployment, tx: Transaction, image_id: ImageId) -> int:
+    """Do the same with those of one image."""
+    if tx.images.lock(image_id, NOBODY, now=deployment.now, governing=True) is None:
+        return 0
+    return tx.shares.remove_ended(image_id, now=deployment.now())

@@ -1,12 +1,13 @@
 """The story of what is done again and again, without a call: every instance may, and one does."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from ims.use_cases.deployment import Deployment
 from ims.use_cases.image_data import give_up_dead_uploads
 from ims.use_cases.images import purge_images
 from ims.use_cases.requests import forget_requests
+from ims.use_cases.sharing import remove_ended_shares
 
 SWEEP: Final = "sweep"
 
@@ -17,15 +18,16 @@ class Swept:
 
     dead_uploads: int
     purged_images: int
+    ended_shares: int
     forgotten_requests: int
 
     @property
     def anything(self) -> bool:
-        return any((self.dead_uploads, self.purged_images, self.forgotten_requests))
+        return any(asdict(self).values())
 
 
 def sweep(deployment: Deployment, holder: str) -> Swept | None:
-    """Give up dead uploads, purge deleted images and forget old calls.
+    """Give up dead uploads, purge deleted images, remove shares that have ended and forget old calls.
 
     None while another instance is at it, and when the catalogue has just come back: those who receive
     uploads have first to say that they are alive.
@@ -42,6 +44,7 @@ def sweep(deployment: Deployment, holder: str) -> Swept | None:
         return Swept(
             dead_uploads=give_up_dead_uploads(deployment),
             purged_images=purge_images(deployment),
+            ended_shares=remove_ended_shares(deployment),
             forgotten_requests=forget_requests(deployment),
         )
     finally:
