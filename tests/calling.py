@@ -13,6 +13,8 @@ from grpc_status import rpc_status
 from ims.v1 import (
     admin_service_pb2,
     admin_service_pb2_grpc,
+    audit_service_pb2,
+    audit_service_pb2_grpc,
     image_pb2,
     image_service_pb2,
     image_service_pb2_grpc,
@@ -27,6 +29,7 @@ SERVICES = {
     "SharingService": (sharing_service_pb2, sharing_service_pb2_grpc.SharingServiceStub),
     "AdminService": (admin_service_pb2, admin_service_pb2_grpc.AdminServiceStub),
     "UseService": (use_service_pb2, use_service_pb2_grpc.UseServiceStub),
+    "AuditService": (audit_service_pb2, audit_service_pb2_grpc.AuditServiceStub),
 }
 METHODS = {
     method.name: (service, method)

@@ -29,6 +29,7 @@ from ims.repository.backend import UnusableDatabase
 from ims.repository.database import Database
 from ims.servicers.admin_servicer import AdminServicer
 from ims.servicers.admission import Rooms
+from ims.servicers.audit_servicer import AuditServicer
 from ims.servicers.health import HEALTH_SERVICE, Health
 from ims.servicers.image_servicer import ImageServicer
 from ims.servicers.interceptors import OutermostInterceptor
@@ -43,10 +44,13 @@ from ims.settings import ClientSetting, OidcSetting, Settings, SettingsError
 from ims.use_cases.checkup import Finding, check_up
 from ims.use_cases.deployment import Deployment
 from ims.use_cases.image_data import keep_uploads_alive
+from ims.use_cases.refusals import Refusals
 from ims.use_cases.sweeping import sweep
 from ims.v1 import (
     admin_service_pb2,
     admin_service_pb2_grpc,
+    audit_service_pb2,
+    audit_service_pb2_grpc,
     image_service_pb2,
     image_service_pb2_grpc,
     sharing_service_pb2,
@@ -65,6 +69,7 @@ SERVICES: Final = tuple(
         (sharing_service_pb2, "SharingService"),
         (admin_service_pb2, "AdminService"),
         (use_service_pb2, "UseService"),
+        (audit_service_pb2, "AuditService"),
     )
 )
 
@@ -96,6 +101,7 @@ class Service:
         self._shares_port = shares_port
         self._stack = ExitStack()
         self.deployment = _make_deployment(settings, now=now, closing=self._stack)
+        self._refusals = Refusals(self.deployment)
         self._rooms = Rooms(
             threads=settings.threads,
             max_waiting_calls=settings.max_waiting_calls,
@@ -113,6 +119,7 @@ class Service:
             for chore in (
                 (self._sweep, settings.sweep_seconds),
                 (self._keep_uploads_alive, settings.upload_lease_seconds / 3),
+                (self._settle_refusals, settings.sweep_seconds),
             )
         ]
         self.port = self._bind()
@@ -124,6 +131,7 @@ class Service:
             self._patience,
             self.deployment.database.until,
             names_of=names_of if _clients(self.settings) else no_names,
+            on_refusal=self._refusals.note,
         )
         server = grpc.server(
             self._rooms.calls,
@@ -137,6 +145,7 @@ class Service:
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(self.deployment), server)
         use_service_pb2_grpc.add_UseServiceServicer_to_server(UseServicer(self.deployment), server)
+        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(self.deployment), server)
         self._health.add_to(server)
         add_reflection(server, (*SERVICES, HEALTH_SERVICE))
         return server
@@ -173,6 +182,7 @@ class Service:
         for chore in self._chores:
             if chore.is_alive():
                 chore.join()
+        self._try(self._settle_refusals)
         self._stack.close()
 
     def _again_and_again(self, chore: Callable[[], None], seconds: float) -> None:
@@ -190,6 +200,9 @@ class Service:
         swept = sweep(self.deployment, self._id)
         if swept is not None and swept.anything:
             _log.info("swept", **asdict(swept))
+
+    def _settle_refusals(self) -> None:
+        self._refusals.settle(ending=self._ending.is_set())
 
     def _keep_uploads_alive(self) -> None:
         keep_uploads_alive(self.deployment)
@@ -273,6 +286,7 @@ def _make_deployment(
         limits=_limits(settings),
         grace_period=timedelta(seconds=settings.grace_period_seconds),
         request_memory=timedelta(seconds=settings.request_memory_seconds),
+        audit_retention=timedelta(days=settings.audit_retention_days),
         upload_lease=timedelta(seconds=settings.upload_lease_seconds),
         page_token_key=page_token_key,
         chunk_bytes=settings.chunk_bytes,

@@ -243,6 +243,8 @@ class Settings(BaseSettings):
 
     request_memory_seconds: int = Field(24 * 3600, ge=1)
     """How long a repeated call with a request id gets its first answer again (law 5.9)."""
+    audit_retention_days: int = Field(365, ge=1, le=36_500)
+    """How long an audit event is kept (law 9.2)."""
 
     oidc: OidcSetting | None = None
     """Whose tokens say who calls; left out, callers say it themselves, on this machine only."""

@@ -14,20 +14,32 @@ from ims.rules.catalogue import CATALOGUE
 from ims.rules.form import every_field_can_be_read
 from ims.rules.repetition import REPEAT_CALL
 from ims.servicers.admin_servicer import AdminServicer
+from ims.servicers.audit_servicer import AuditServicer
 from ims.servicers.errors import CODES
 from ims.servicers.image_servicer import ImageServicer
 from ims.servicers.sharing_servicer import SharingServicer
 from ims.servicers.use_servicer import UseServicer
-from ims.use_cases import image_data, images, quotas, registered_uses, sharing, tenants, trust, use
+from ims.use_cases import (
+    audit,
+    image_data,
+    images,
+    quotas,
+    registered_uses,
+    sharing,
+    tenants,
+    trust,
+    use,
+)
 
 SERVICERS = {
     "ImageService": ImageServicer,
     "SharingService": SharingServicer,
     "AdminService": AdminServicer,
     "UseService": UseServicer,
+    "AuditService": AuditServicer,
 }
 REASONS = described_reasons()
-USE_CASES = (images, image_data, quotas, registered_uses, sharing, tenants, trust, use)
+USE_CASES = (audit, images, image_data, quotas, registered_uses, sharing, tenants, trust, use)
 
 GENERAL = {
     Reason.UNAUTHENTICATED,
@@ -56,6 +68,8 @@ READING = {
     "GetTrustRules",
     "ListUses",
     "GetUsage",
+    "ListAuditEvents",
+    "ExportAuditEvents",
 }
 """What changes nothing."""
 
@@ -76,6 +90,7 @@ RAISED_DIRECTLY = {
         Reason.DISK_DATA_DAMAGED,
         Reason.KEY_UNAVAILABLE,
     },
+    "ExportAuditEvents": {Reason.TOO_MANY_TRANSFERS},
 }
 """What no rule says, but a store, a key or a crowd."""
 

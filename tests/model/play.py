@@ -59,6 +59,10 @@ class Play:
                 together = [self._imagination.call(hot) for _ in range(CLIENTS)]
                 self._compare(together, list(clients.map(answer, together)))
 
+    def records(self) -> dict[str, Any]:
+        """Return what is on record at this moment; see Stage."""
+        return self._stage.records()
+
     def _compare(self, calls: list[Call], answers: list[Answer]) -> None:
         records = self._stage.records()
         happened = dict(enumerate(zip(calls, answers, strict=True)))

@@ -33,6 +33,7 @@ from ims.domain.tenant import TenantId
 from ims.domain.trust import TrustRules
 from ims.domain.use import Purpose
 from ims.rules import (
+    audit,
     changes,
     creation,
     form,
@@ -89,6 +90,7 @@ from rules.facts import (
     an_arrived_file,
     an_attempt,
     an_attempt_on,
+    an_audit_query,
     an_empty_disk,
     an_undeletion,
     an_update,
@@ -329,6 +331,7 @@ BROKEN: tuple[tuple[Rule, object], ...] = (
     ),
     (form.every_field_can_be_read, a_query(A_PROBLEM)),
     (repetition.a_request_id_stands_for_one_call, a_repetition(method="DeleteImage")),
+    (audit.only_administrators_read_the_trail_of_others, an_audit_query(tenant_id=STRANGER)),
     *_ABOUT_IMAGES,
     *_ABOUT_IMAGE_DATA,
     *_ABOUT_SHARING,

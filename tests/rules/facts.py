@@ -38,6 +38,7 @@ from ims.domain.trust import TrustRules
 from ims.domain.use import Purpose, Use
 from ims.domain.vault import Vault, VaultType
 from ims.rules.attempt import Attempt
+from ims.rules.audit import AuditQuery
 from ims.rules.changes import ChangeAttempt, DeletionAttempt, UndeletionAttempt, UpdateAttempt
 from ims.rules.creation import CreationAttempt, role_order
 from ims.rules.engine import Rule
@@ -352,6 +353,11 @@ def a_registration_of_a_tenant(**changes) -> RegistrationOfTenant:
         **changes,
     }
     return RegistrationOfTenant(**given)
+
+
+def an_audit_query(**changes) -> AuditQuery:
+    """OWNER asks who did what to its own."""
+    return AuditQuery(**{"caller": a_caller(), "tenant_id": OWNER, **changes})
 
 
 def a_sight(**changes) -> Sight:

@@ -166,6 +166,8 @@ def fields_of(rpc: str, image_id: str) -> dict[str, Any]:
         "ReleaseUse": {"image_id": image_id, "kind": "VOLUME", "consumer_id": "the-volume"},
         "ListUses": {"image_id": image_id},
         "GetUsage": {"image_id": image_id},
+        "ListAuditEvents": {"filter": {"image_id": image_id}},
+        "ExportAuditEvents": {"filter": {"image_id": image_id}},
     }[rpc]
 
 

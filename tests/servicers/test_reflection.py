@@ -34,6 +34,7 @@ SERVED = [
     V1,
     V1ALPHA,
     "ims.v1.AdminService",
+    "ims.v1.AuditService",
     "ims.v1.ImageService",
     "ims.v1.SharingService",
     "ims.v1.UseService",

@@ -18,6 +18,7 @@ from ims.domain.rejection import Rejection
 from ims.rules.catalogue import CATALOGUE
 from ims.rules.visibility import SEE_IMAGE
 from ims.servicers.admin_servicer import AdminServicer
+from ims.servicers.audit_servicer import AuditServicer
 from ims.servicers.current_call import set_current_caller
 from ims.servicers.image_servicer import ImageServicer
 from ims.servicers.sharing_servicer import SharingServicer
@@ -31,6 +32,7 @@ SERVICERS = {
     "SharingService": SharingServicer,
     "AdminService": AdminServicer,
     "UseService": UseServicer,
+    "AuditService": AuditServicer,
 }
 
 

@@ -114,6 +114,7 @@ ON_BEHALF = [
     if METHODS[rpc][0] != "AdminService"
     and "tenant_id" in request_class(rpc).DESCRIPTOR.fields_by_name
     and rpc != "GetShare"  # names a recipient
+    and METHODS[rpc][0] != "AuditService"  # for administrators
 ]
 
 

@@ -52,10 +52,13 @@ ABOUT_TENANTS = {
 """What administrators alone may call."""
 ABOUT_OWN_USES = {"ReleaseUse", "ListUses"}
 """What names an image and does not look at it, but at the caller's own uses: they outlive its sight."""
+ABOUT_THE_TRAIL = {"ListAuditEvents", "ExportAuditEvents"}
+"""What may name an image and does not look at it, but at what the caller's tenant may know was done."""
 ABOUT_NO_IMAGE = (
     {"CreateImage", "ListImages", "ListReceivedShares", "GetQuotas", "GetTrustRules", "SetTrustRules"}
     | ABOUT_OWN_USES
     | ABOUT_TENANTS
+    | ABOUT_THE_TRAIL
 )
 """What anybody with an identity may call; what it lists is judged below."""
 ABOUT_AN_IMAGE = [rpc for rpc in METHODS if rpc not in ABOUT_NO_IMAGE]

@@ -14,7 +14,9 @@ from ims.domain.image import BlobKey, ImageState
 from ims.use_cases.deployment import Deployment
 from ims.use_cases.sweeping import SWEEP, Swept, sweep
 
-NOTHING = Swept(dead_uploads=0, purged_images=0, ended_shares=0, forgotten_requests=0)
+NOTHING = Swept(
+    dead_uploads=0, purged_images=0, ended_shares=0, forgotten_requests=0, forgotten_events=0
+)
 
 
 def put_an_image_to_be_purged(deployment: Deployment) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from ims.cli import doctor, image, keys, migrate, printing, quota, serve, share, trust, use
+from ims.cli import audit, doctor, image, keys, migrate, printing, quota, serve, share, trust, use
 from ims.cli import tenant as tenant_commands
 from ims.cli.connecting import Connecting
 from ims.cli.errors import TroubleTeller
@@ -24,6 +24,7 @@ app.add_typer(image.app, name="image", help="Keep images: create, upload, list, 
 app.add_typer(share.app, name="share", help="Lend images to other tenants, and use what they lend.")
 app.add_typer(trust.app, name="trust", help="Say whose shares you accept at once, or never see.")
 app.add_typer(use.app, name="use", help="Know which servers and volumes were made from images.")
+app.add_typer(audit.app, name="audit", help="See who did what.")
 app.add_typer(quota.app, name="quota", help="See how much you can have; set it for others.")
 app.add_typer(
     tenant_commands.app, name="tenant", help="Govern tenants, as an administrator (--roles admin)."

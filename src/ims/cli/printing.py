@@ -16,6 +16,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
 from ims.client import (
+    AuditEvent,
     Disk,
     ErrorReason,
     Image,
@@ -228,6 +229,35 @@ def use_table(uses: Sequence[Use]) -> RenderableType:
             for use in uses
         ),
     )
+
+
+def audit_table(events: Sequence[AuditEvent]) -> RenderableType:
+    """Return a line for each event."""
+    if not events:
+        return "Nothing is on record."
+    return _table(
+        ("TIME", "WHO", "ACTION", "IMAGE", "TENANT", "RESULT", "DETAILS"),
+        (
+            (
+                time(event.time),
+                plain(_actor(event.actor)),
+                event.action,
+                plain(event.image_name) or event.image_id,
+                event.counterpart_tenant_id,
+                event.result,
+                plain(" ".join(f"{name}={value}" for name, value in sorted(event.details.items()))),
+            )
+            for event in events
+        ),
+    )
+
+
+def _actor(actor: AuditEvent.Actor) -> str:
+    kind = AuditEvent.Actor.Kind.Name(actor.kind).lower()
+    if actor.kind != AuditEvent.Actor.TENANT and not actor.tenant_id:
+        return f"({kind})"
+    who = f"{actor.tenant_id}/{actor.user_id}" if actor.user_id else actor.tenant_id
+    return f"{who} for {actor.acting_for_tenant_id}" if actor.acting_for_tenant_id else who
 
 
 def usage_table(usages: Sequence[TenantUsage]) -> RenderableType:

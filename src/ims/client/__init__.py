@@ -16,6 +16,7 @@ from ims.client.files import Progress, sha256_of
 from ims.client.images import ImageAttributes, ImageChanges, NewImageAttributes
 from ims.client.security import Tls
 from ims.client.vocabulary import (
+    AuditEvent,
     Disk,
     ErrorReason,
     Image,
@@ -35,6 +36,7 @@ from ims.client.vocabulary import (
 )
 
 __all__ = [
+    "AuditEvent",
     "CertificateOnly",
     "Client",
     "ClientCredentials",

@@ -18,6 +18,7 @@ from ims.client.repetition import (
 )
 from ims.client.security import Tls, is_on_this_machine
 from ims.v1.admin_service_pb2_grpc import AdminServiceStub
+from ims.v1.audit_service_pb2_grpc import AuditServiceStub
 from ims.v1.image_service_pb2_grpc import ImageServiceStub
 from ims.v1.sharing_service_pb2_grpc import SharingServiceStub
 from ims.v1.use_service_pb2_grpc import UseServiceStub
@@ -78,6 +79,7 @@ class Connection:
         self._sharing = SharingServiceStub(self._channel)
         self._admin = AdminServiceStub(self._channel)
         self._uses = UseServiceStub(self._channel)
+        self._audit = AuditServiceStub(self._channel)
 
     def close(self) -> None:
         """End the connection, and with it every call that is still running."""

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, TypeAlias
 
 from ims.v1.admin_service_pb2 import PublishImageResponse
+from ims.v1.audit_pb2 import AuditEvent
 from ims.v1.error_reason_pb2 import ErrorReason
 from ims.v1.image_pb2 import Disk, Image, OperatingSystem, Relation, Source
 from ims.v1.image_service_pb2 import (
@@ -49,6 +50,7 @@ ReceivedShare = ListReceivedSharesResponse.ReceivedShare
 
 __all__ = [
     "Architecture",
+    "AuditEvent",
     "BackupService",
     "DeleteImageResponse",
     "Disk",

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from ims.domain.image import ImageId
 from ims.domain.tenant import Region, TenantId
-from ims.domain.trust import NO_RULES, Trust
+from ims.domain.trust import NO_RULES, Attitude, Trust
 
 
 class ShareStatus(StrEnum):
@@ -50,6 +50,13 @@ class Prospect:
     """Whether the owner may not share with anybody new."""
     all_blocked: bool = False
     """Whether nobody may."""
+
+    @property
+    def blocked_by(self) -> frozenset[TenantId]:
+        """Those of these tenants that have blocked the owner."""
+        return frozenset(
+            tenant_id for tenant_id, trust in self.trust.items() if trust.attitude is Attitude.BLOCK
+        )
 
     def trust_of(self, tenant_id: TenantId) -> Trust:
         """Return what a tenant's rules say; nothing where it has made none."""

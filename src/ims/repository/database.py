@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from ims.domain.rejection import Category, Reason, Rejection, reject
+from ims.repository.audit_log import AuditLog
 from ims.repository.backend import Backend, UnusableDatabase
 from ims.repository.duties import Duties
 from ims.repository.images import ImageRepository
@@ -59,6 +60,7 @@ class Reading:
         self.trust = TrustRepository(connection)
         self.uses = UseRepository(connection)
         self.policies = Policies(connection)
+        self.audit_log = AuditLog(connection)
         self.pending_blobs = PendingBlobs(connection)
         self.requests = Requests(connection)
 

@@ -262,10 +262,13 @@ class ShareRepository:
         query = sa.select(shares.c.image_id).where(_has_ended(now)).distinct()
         return tuple(ImageId(value) for value in self._connection.execute(query).scalars())
 
-    def remove_ended(self, image_id: ImageId, *, now: datetime) -> int:
-        """Remove the shares of an image that have ended by themselves; return how many there were."""
+    def remove_ended(self, image_id: ImageId, *, now: datetime) -> tuple[Share, ...]:
+        """Remove the shares of an image that have ended by themselves; return what they were."""
         condition = sa.and_(shares.c.image_id == image_id, _has_ended(now))
-        return self._connection.execute(shares.delete().where(condition)).rowcount
+        query = sa.select(shares).where(condition).order_by(shares.c.tenant_id)
+        ended = tuple(to_share(row) for row in self._connection.execute(query).mappings())
+        self._connection.execute(shares.delete().where(condition))
+        return ended
 
 
 def _has_ended(now: datetime) -> sa.ColumnElement[bool]:

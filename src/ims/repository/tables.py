@@ -270,6 +270,33 @@ requests = Table(
     Index(None, "expire_time"),
 )
 
+# Who did what: a row for each tenant that may know of an event, with what that tenant may know of it. So
+# nobody's list is filtered by what is hidden from it, and each is walked in its order. Rows are added,
+# and removed when they are old; none is ever changed. They outlive the images that they name.
+audit_events = Table(
+    "audit_events",
+    metadata,
+    Column("seen_by", _text(64), primary_key=True),
+    Column("time", BigInteger, primary_key=True),
+    # The same in all rows of an event; it tells nothing, not even how many there were.
+    Column("id", _text(36), primary_key=True),
+    Column("action", _text(64), nullable=False),
+    Column("actor_kind", _text(16), nullable=False),
+    Column("actor_tenant", _text(64), nullable=False),
+    Column("actor_user", Text, nullable=False),
+    Column("acting_for", _text(64), nullable=False),
+    Column("image_id", _text(36), nullable=False),
+    Column("image_name", _text(128), nullable=False),
+    Column("image_owner", _text(64), nullable=False),
+    Column("counterpart", _text(64), nullable=False),
+    Column("request_id", _text(64), nullable=False),
+    Column("call_id", _text(64), nullable=False),
+    Column("result", _text(64), nullable=False),
+    Column("details", Text, nullable=False),
+    Index(None, "seen_by", "image_id", "time", "id"),
+    Index(None, "time"),
+)
+
 # What all instances know and no caller does.
 secrets = Table(
     "secrets",

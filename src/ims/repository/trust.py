@@ -4,7 +4,7 @@ Whoever changes a tenant's rules, or shares with one whose rules decide on the s
 lock (`tenants.lock`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -96,6 +96,15 @@ class TrustRepository:
         else:
             changed = trust_rules.update().where(trust_rules.c.tenant_id == tenant_id)
             self._connection.execute(changed.values(values))
+
+    def blocking(self, owner: TenantId, tenant_ids: Collection[TenantId]) -> frozenset[TenantId]:
+        """Return those of some tenants that have blocked an owner."""
+        query = sa.select(trust_in_owners.c.tenant_id).where(
+            trust_in_owners.c.tenant_id.in_(tenant_ids),
+            trust_in_owners.c.owner == owner,
+            trust_in_owners.c.attitude == Attitude.BLOCK,
+        )
+        return frozenset(TenantId(value) for value in self._connection.execute(query).scalars())
 
     def pending(
         self, tenant_ids: Sequence[TenantId], owner: TenantId, *, now: datetime

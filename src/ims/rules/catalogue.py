@@ -8,6 +8,7 @@ before these, if it carries a request id.
 
 from typing import Any
 
+from ims.rules.audit import EXPORT_AUDIT_EVENTS, LIST_AUDIT_EVENTS
 from ims.rules.changes import (
     DEACTIVATE_IMAGE,
     DEACTIVATE_TENANT_IMAGE,
@@ -98,6 +99,8 @@ CATALOGUE: dict[str, tuple[Rule[Any], ...]] = {
     "ReleaseUse": (*REPEAT_CALL, *ACT_FOR_TENANT, *RELEASE_USE),
     "ListUses": (*ACT_FOR_TENANT, *LIST_USES),
     "GetUsage": (*SEE_IMAGE, *GET_USAGE),
+    "ListAuditEvents": LIST_AUDIT_EVENTS,
+    "ExportAuditEvents": EXPORT_AUDIT_EVENTS,
 }
 
 

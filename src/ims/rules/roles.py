@@ -61,6 +61,9 @@ SUFFICIENT_ROLES: Final[dict[str, frozenset[Role]]] = {
     "ReleaseUse": _MEMBERS_AND_SERVICES,
     "ListUses": _EVERYBODY,
     "GetUsage": _EVERYBODY,
+    # AuditService
+    "ListAuditEvents": _EVERYBODY,
+    "ExportAuditEvents": _EVERYBODY,
 }
 """Every RPC, and the roles of which each alone suffices to call it."""
 

@@ -26,7 +26,7 @@ from ims.servicers.messages import (
     resolution_message,
     usage_summary_message,
 )
-from ims.servicers.once import as_bytes, once, repeatable_call
+from ims.servicers.once import as_bytes, note_what_is_asked, once, repeatable_call
 from ims.servicers.page_tokens import Listing
 from ims.servicers.reading import RequestReading, image_id_of
 from ims.servicers.ready import field
@@ -174,6 +174,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
         first = next(request_iterator, pb.UploadImageDataRequest())
         if first.WhichOneof("part") != "start":
             raise _misplaced("the first message of an upload is `start`.")
+        note_what_is_asked(first.start)
         reading = RequestReading(first)
         image_id = image_id_of(first.start)
         announced = read_announcement(reading, first.start)

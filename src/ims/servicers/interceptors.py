@@ -55,14 +55,19 @@ class OutermostInterceptor(grpc.ServerInterceptor):
         patience: Patience,
         until: Until,
         *,
+        on_refusal: Callable[[Rejection], None],
         names_of: Callable[[grpc.ServicerContext], Names] = no_names,
     ) -> None:
-        """Take who knows the callers, what bounds their calls, and what tells a certificate's names."""
+        """Take who knows the callers, what bounds their calls, and what tells a certificate's names.
+
+        `on_refusal` hears of every rejection of a caller that is known.
+        """
         self._identity = identity
         self._names_of = names_of
         self._rooms = rooms
         self._patience = patience
         self._until = until
+        self._on_refusal = on_refusal
         self._doorstep = Doorstep()
         self._doors: dict[str, _Door] = {}
         # Unlike a random id for each call, it costs nothing, and no other process has the same prefix.
@@ -152,13 +157,14 @@ class OutermostInterceptor(grpc.ServerInterceptor):
     def _begin(self, method: str, context: grpc.ServicerContext) -> "_Call":
         request_id = f"{self._prefix}-{next(self._numbers):x}"
         set_current_request_id(request_id)
-        return _Call(method, request_id, context)
+        return _Call(method, request_id, context, self._on_refusal)
 
     def _identify(self, call: "_Call", context: grpc.ServicerContext) -> None:
         if call.method.startswith(OPEN_TO_ALL):
             return
         caller = self._identity.caller_of(context.invocation_metadata(), self._names_of(context))
-        set_current_caller(caller)
+        set_current_caller(caller, rpc=call.rpc, call_id=call.request_id)
+        call.identified = True
         call.facts["tenant"] = caller.tenant_id
         call.facts["user"] = caller.user_id
         # Before anything is read, so that the answer cannot depend on what there is.
@@ -193,17 +199,26 @@ class _Door(NamedTuple):
 class _Call:
     """One call, from its beginning to its line in the log."""
 
-    def __init__(self, method: str, request_id: str, context: grpc.ServicerContext) -> None:
+    def __init__(
+        self,
+        method: str,
+        request_id: str,
+        context: grpc.ServicerContext,
+        on_refusal: Callable[[Rejection], None],
+    ) -> None:
         self.method = method
         self.rpc = method.rpartition("/")[2]
+        self.request_id = request_id
+        self.identified = False
+        """Whether it is known who calls."""
         self.facts: dict[str, Any] = {"method": method, "request_id": request_id}
         """What its line in the log says of it, beside how it ended."""
-        self._request_id = request_id
         self._context = context
+        self._on_refusal = on_refusal
         self._begun = time.monotonic()
 
     def __enter__(self) -> Self:
-        self._context.set_trailing_metadata(((REQUEST_ID, self._request_id),))
+        self._context.set_trailing_metadata(((REQUEST_ID, self.request_id),))
         return self
 
     def __exit__(
@@ -215,6 +230,8 @@ class _Call:
         if raised is None:
             self._ends(_code_said(self._context))
         elif isinstance(raised, Rejection):
+            if self.identified:
+                self._on_refusal(raised)
             self.decline(to_status(raised), raised)
         elif isinstance(raised, grpc.RpcError | GeneratorExit) or not self._context.is_active():
             # The client went away while bytes were travelling: nobody is left to be answered.
@@ -242,7 +259,7 @@ class _Call:
 
     def _abort(self, status: Status) -> None:
         wire = rpc_status.to_status(status)
-        trailing = (*wire.trailing_metadata, (REQUEST_ID, self._request_id))
+        trailing = (*wire.trailing_metadata, (REQUEST_ID, self.request_id))
         self._context.abort_with_status(_Status(wire.code, wire.details, trailing))
 
     def _seconds(self) -> float:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from ims.domain.audit import AuditEvent, AuditFilter
 from ims.domain.image import (
     Architecture,
     BackupService,
@@ -44,11 +45,21 @@ from ims.rules.creation import role_order
 from ims.rules.image_data import Announcement
 from ims.rules.images import MAX_TAGS
 from ims.rules.trust import MAX_AUTO_ACCEPT_FROM, MAX_BLOCKED
-from ims.servicers.reading import CONSUMER_ID, FOREIGN_ID, KEY_ID, SHA256, RequestReading, Word
+from ims.servicers.reading import (
+    CONSUMER_ID,
+    FOREIGN_ID,
+    KEY_ID,
+    SHA256,
+    WORD,
+    RequestReading,
+    Word,
+)
 from ims.use_cases.sharing import Recipient, Sharing
 from ims.use_cases.tenants import TenantChanges
 from ims.v1 import (
     admin_service_pb2,
+    audit_pb2,
+    audit_service_pb2,
     error_reason_pb2,
     image_pb2,
     image_service_pb2,
@@ -694,6 +705,56 @@ def usage_summary_message(summary: UsageSummary) -> use_pb2.UsageSummary:
         use_count=summary.total.uses,
         tenant_count=summary.total.tenants,
         usages=[usage_message(usage) for usage in summary.largest],
+    )
+
+
+# --- Audit ---
+
+
+def read_audit_filter(reading: RequestReading, said: audit_service_pb2.AuditEventFilter) -> AuditFilter:
+    """Return which events are wanted."""
+    start = reading.time(said, "time_from", at="filter.")
+    end = reading.time(said, "time_before", at="filter.")
+    if start is not None and end is not None and end <= start:
+        reading.problem("filter.time_before", "it is later than time_from.")
+    return AuditFilter(
+        image_id=ImageId(said.image_id) if said.image_id else None,
+        action=reading.matching("filter.action", said.action, WORD, "the name of an action"),
+        actor_tenant=reading.tenant_id("filter.actor_tenant_id", said.actor_tenant_id),
+        counterpart=reading.tenant_id("filter.counterpart_tenant_id", said.counterpart_tenant_id),
+        result=reading.matching("filter.result", said.result, WORD, "OK or the name of a reason"),
+        time_from=start,
+        time_before=end,
+    )
+
+
+def read_audit_order(reading: RequestReading, order_by: str) -> bool:
+    """Return whether the newest events are listed first."""
+    if order_by not in {"", "time", "time desc"}:
+        reading.problem("order_by", "it is 'time' or 'time desc'.")
+    return order_by != "time"
+
+
+def audit_event_message(event: AuditEvent) -> audit_pb2.AuditEvent:
+    """Return an event as it was recorded for whoever reads it."""
+    return audit_pb2.AuditEvent(
+        id=event.id,
+        time=_timestamp(event.time),
+        actor=audit_pb2.AuditEvent.Actor(
+            kind=audit_pb2.AuditEvent.Actor.Kind.Value(event.actor.kind),
+            tenant_id=event.actor.tenant_id,
+            user_id=event.actor.user_id,
+            acting_for_tenant_id=event.actor.acting_for,
+        ),
+        action=event.action,
+        image_id=event.image_id or "",
+        image_name=event.image_name,
+        image_owner_tenant_id=event.image_owner,
+        counterpart_tenant_id=event.counterpart,
+        request_id=event.request_id,
+        call_id=event.call_id,
+        result=event.result,
+        details=event.details,
     )
 
 

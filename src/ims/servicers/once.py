@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.message import Message
 
 from ims.domain.repetition import RepeatableCall
-from ims.servicers.current_call import current_caller
+from ims.servicers.current_call import current_caller, note_change
 from ims.servicers.reading import REQUEST_ID
 from ims.use_cases import requests
 from ims.use_cases.deployment import Deployment
@@ -33,6 +33,7 @@ def once(
     def make(method: _Method[Servicer, Asked, Answer]) -> _Method[Servicer, Asked, Answer]:
         @wraps(method)
         def answered(self: Servicer, request: Asked, context: grpc.ServicerContext) -> Answer:
+            note_what_is_asked(request)
             call = repeatable_call(method.__name__, request)
             if call is None:
                 return method(self, request, context)
@@ -44,6 +45,15 @@ def once(
         return answered
 
     return make
+
+
+def note_what_is_asked(request: Message) -> None:
+    """Note of the present call that it is to change something, for what is recorded of it."""
+    request_id = getattr(request, "request_id")  # noqa: B009 - see below
+    note_change(
+        request_id if REQUEST_ID.fullmatch(request_id) else "",
+        validates_only=getattr(request, "validate_only", False),
+    )
 
 
 def repeatable_call(method: str, request: Message) -> RepeatableCall | None:

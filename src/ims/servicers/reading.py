@@ -33,6 +33,7 @@ SHA256: Final = re.compile(r"[0-9A-Fa-f]{64}", re.ASCII)
 FOREIGN_ID: Final = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
 """The id of a server, a volume, a backup or a vault: another service's, so anything printable."""
 
+WORD: Final = re.compile(r"[A-Za-z0-9_]{1,64}", re.ASCII)
 CONSUMER_ID: Final = re.compile(r"[\x21-\x7e]{1,64}", re.ASCII)
 """The id of a server or a volume that was made from an image."""
 

@@ -21,6 +21,7 @@ from ims.rules.engine import enforce
 from ims.rules.tenants import CALL_FOR_TENANT, Standing
 from ims.rules.use import ACT_FOR_TENANT, Representation
 from ims.rules.visibility import SEE_IMAGE, Sight
+from ims.use_cases.current_call import current_call
 from ims.use_cases.uploads import Uploads
 
 Told = TypeVar("Told")
@@ -46,6 +47,8 @@ class Deployment:
     """How long a deleted image can be restored."""
     request_memory: timedelta = timedelta(hours=24)
     """How long the answer to a call with a request id is remembered."""
+    audit_retention: timedelta = timedelta(days=365)
+    """How long an audit event is kept."""
     upload_lease: timedelta = timedelta(seconds=20)
     """How long an upload is taken to be alive after its process was last heard of."""
     page_token_key: bytes
@@ -125,6 +128,8 @@ def _seen(reading: Reading, view: Seen | None, sight: Sight) -> Seen:
         refuse_suspended(reading, tenant_id)
         raise
     assert view is not None  # or the rule would have been broken
+    if isinstance(view, View) and (call := current_call()) is not None:
+        call.image = view.image
     return view
 
 
@@ -144,4 +149,6 @@ def representing(reading: Reading, caller: Caller, tenant_id: TenantId | None) -
         return caller
     refuse_suspended(reading, caller.tenant_id)
     enforce(ACT_FOR_TENANT, Representation(caller=caller, tenant_id=tenant_id))
+    if (call := current_call()) is not None:
+        call.acting_for = tenant_id
     return replace(caller, tenant_id=tenant_id, roles=frozenset())

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from ims.blob_store.interface import BlobDeleted, BlobStore, BlobWriter
 from ims.blob_store.sealed import SealedBlobs
 from ims.disk_files.inspection import Inspection
+from ims.domain.audit import Action
 from ims.domain.caller import Caller
 from ims.domain.image import BlobKey, Disk, DiskState, Image, ImageId
 from ims.domain.rejection import Category, Problems, Reason, Rejection, reject
@@ -37,6 +38,7 @@ from ims.use_cases.deployment import (
     see,
     see_locked,
 )
+from ims.use_cases.trail import record_image
 
 _log = logging.getLogger(__name__)
 
@@ -113,6 +115,15 @@ def _reserve(
     now = deployment.now()
     tx.pending_blobs.add(_blob_key(upload_id), image_id, until=now + deployment.upload_lease)
     image = tx.images.save(attempt.draft, now=now)
+    record_image(
+        deployment,
+        tx,
+        Action.UPLOAD_IMAGE_DATA,
+        by=caller,
+        before=view.image,
+        after=image,
+        details={"disk": disk_index, "announcedBytes": announced.size_bytes},
+    )
     return _Reserved(image=image, disk=image.disks[disk_index])
 
 
@@ -190,7 +201,17 @@ def _finish(
     if stored.index == 0 and image.min_disk_gib == 0:
         image = replace(image, min_disk_gib=whole_gib(stored.capacity_bytes))
     tx.pending_blobs.remove(stored.blob_key)
-    return replace(view, image=tx.images.save(image, now=deployment.now()))
+    saved = tx.images.save(image, now=deployment.now())
+    record_image(
+        deployment,
+        tx,
+        Action.UPLOAD_IMAGE_DATA,
+        by=caller,
+        before=view.image,
+        after=saved,
+        details={"disk": stored.index, "storedBytes": stored.size_bytes},
+    )
+    return replace(view, image=saved)
 
 
 def _superseded(disk: Disk) -> Rejection:
@@ -246,7 +267,8 @@ def _empty_the_disk_of(deployment: Deployment, tx: Transaction, image: Image, bl
     )
     if disks != image.disks:
         emptied = replace(image, disks=disks, state=state_of_filling(disks))
-        tx.images.save(emptied, now=deployment.now())
+        saved = tx.images.save(emptied, now=deployment.now())
+        record_image(deployment, tx, Action.ABANDON_UPLOAD, by=None, before=image, after=saved)
 
 
 def _with_disk(image: Image, disk: Disk) -> Image:

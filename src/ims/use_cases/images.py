@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from ims.domain.audit import Action
 from ims.domain.caller import Caller, Role
 from ims.domain.image import BlobKey, Image, ImageId, ImageState
 from ims.domain.image_changes import ImageChanges
@@ -45,6 +46,7 @@ from ims.use_cases.deployment import (
     see_ready,
 )
 from ims.use_cases.image_data import remove_doomed
+from ims.use_cases.trail import record_image, record_shares
 
 _REMOVE_AT_ONCE: Final = 1000
 """How many uses are removed in one transaction, so that nobody waits long for its end."""
@@ -94,6 +96,7 @@ def create_image(
     refuse_if(image.owner, suspended=account.suspended)
     if not validate_only:
         tx.images.add(image)
+        record_image(deployment, tx, Action.CREATE_IMAGE, by=caller, after=image)
     return View(image=image, viewer=caller.tenant_id)
 
 
@@ -146,7 +149,9 @@ def update_image(
         problems=problems,
     )
     enforce(UPDATE_IMAGE, attempt)
-    return replace(view, image=tx.images.save(draft, now=deployment.now()))
+    saved = tx.images.save(draft, now=deployment.now())
+    record_image(deployment, tx, Action.UPDATE_IMAGE, by=caller, before=image, after=saved)
+    return replace(view, image=saved)
 
 
 def _with_derived_min_disk(image: Image) -> Image:
@@ -181,7 +186,7 @@ def delete_image(
     )
     enforce(DELETE_IMAGE, attempt)
     now = deployment.now()
-    ended = tx.shares.count(image_id, now=now)
+    ended = tx.shares.those(image_id, now=now)
     deleted = replace(
         view.image,
         state=state_after(Verb.DELETE, view.image),
@@ -189,7 +194,10 @@ def delete_image(
         delete_time=now,
         purge_time=now + deployment.grace_period,
     )
-    return replace(view, image=tx.images.save(deleted, now=now), has_shares=False), ended
+    saved = tx.images.save(deleted, now=now)
+    record_image(deployment, tx, Action.DELETE_IMAGE, by=caller, before=view.image, after=saved)
+    record_shares(deployment, tx, Action.DELETE_IMAGE, by=caller, image=saved, before=ended)
+    return replace(view, image=saved, has_shares=False), len(ended)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,22 +273,26 @@ def undelete_image(
     )
     now = deployment.now()
     saved = tx.images.save(undeleted, now=now)
-    restored = tx.shares.count(image_id, now=now)
-    return replace(view, image=saved, has_shares=restored > 0), restored
+    restored = tx.shares.those(image_id, now=now)
+    record_image(deployment, tx, Action.UNDELETE_IMAGE, by=caller, before=image, after=saved)
+    record_shares(deployment, tx, Action.UNDELETE_IMAGE, by=caller, image=saved, after=restored)
+    return replace(view, image=saved, has_shares=bool(restored)), len(restored)
 
 
 def deactivate_image(
     deployment: Deployment, *, caller: Caller, image_id: ImageId, problems: Problems = ()
 ) -> View:
     """Refuse an image's bytes to everyone from now on; a public one's as an administrator."""
-    return _move(deployment, DEACTIVATE_IMAGE, Verb.DEACTIVATE, caller, image_id, problems)
+    verb, action = Verb.DEACTIVATE, Action.DEACTIVATE_IMAGE
+    return _move(deployment, DEACTIVATE_IMAGE, verb, action, caller, image_id, problems)
 
 
 def reactivate_image(
     deployment: Deployment, *, caller: Caller, image_id: ImageId, problems: Problems = ()
 ) -> View:
     """Give a deactivated image's bytes out again."""
-    return _move(deployment, REACTIVATE_IMAGE, Verb.REACTIVATE, caller, image_id, problems)
+    verb, action = Verb.REACTIVATE, Action.REACTIVATE_IMAGE
+    return _move(deployment, REACTIVATE_IMAGE, verb, action, caller, image_id, problems)
 
 
 @in_one_transaction
@@ -289,6 +301,7 @@ def _move(
     tx: Transaction,
     rules: tuple[Rule[Attempt], ...],
     verb: Verb,
+    action: Action,
     caller: Caller,
     image_id: ImageId,
     problems: Problems,
@@ -300,7 +313,9 @@ def _move(
         state=state_after(verb, view.image),
         deactivated_by_admin=verb is Verb.DEACTIVATE and view.image.public,
     )
-    return replace(view, image=tx.images.save(moved, now=deployment.now()))
+    saved = tx.images.save(moved, now=deployment.now())
+    record_image(deployment, tx, action, by=caller, before=view.image, after=saved)
+    return replace(view, image=saved)
 
 
 def deactivate_tenant_image(
@@ -312,7 +327,8 @@ def deactivate_tenant_image(
         state = state_after(Verb.DEACTIVATE_BY_ADMIN, image)
         return replace(image, state=state, deactivated_by_admin=True), 0
 
-    return _govern(deployment, DEACTIVATE_TENANT_IMAGE, deactivate, caller, image_id, problems)[0]
+    rules, action = DEACTIVATE_TENANT_IMAGE, Action.DEACTIVATE_TENANT_IMAGE
+    return _govern(deployment, rules, deactivate, action, caller, image_id, problems)[0]
 
 
 def reactivate_tenant_image(
@@ -324,7 +340,8 @@ def reactivate_tenant_image(
         state = state_after(Verb.REACTIVATE, image)
         return replace(image, state=state, deactivated_by_admin=False), 0
 
-    return _govern(deployment, REACTIVATE_TENANT_IMAGE, reactivate, caller, image_id, problems)[0]
+    rules, action = REACTIVATE_TENANT_IMAGE, Action.REACTIVATE_TENANT_IMAGE
+    return _govern(deployment, rules, reactivate, action, caller, image_id, problems)[0]
 
 
 def publish_image(
@@ -333,10 +350,12 @@ def publish_image(
     """Make an image every tenant's; return it with the number of shares that this ended."""
 
     def publish(tx: Transaction, image: Image) -> tuple[Image, int]:
-        ended = len(tx.shares.remove(image_id, now=deployment.now()))
-        return replace(image, public=True), ended
+        ended = tx.shares.remove(image_id, now=deployment.now())
+        record_shares(deployment, tx, Action.PUBLISH_IMAGE, by=caller, image=image, before=ended)
+        return replace(image, public=True), len(ended)
 
-    return _govern(deployment, PUBLISH_IMAGE, publish, caller, image_id, problems)
+    action = Action.PUBLISH_IMAGE
+    return _govern(deployment, PUBLISH_IMAGE, publish, action, caller, image_id, problems)
 
 
 def unpublish_image(
@@ -347,7 +366,8 @@ def unpublish_image(
     def unpublish(_tx: Transaction, image: Image) -> tuple[Image, int]:
         return replace(image, public=False), 0
 
-    return _govern(deployment, UNPUBLISH_IMAGE, unpublish, caller, image_id, problems)[0]
+    action = Action.UNPUBLISH_IMAGE
+    return _govern(deployment, UNPUBLISH_IMAGE, unpublish, action, caller, image_id, problems)[0]
 
 
 @in_one_transaction
@@ -356,6 +376,7 @@ def _govern(
     tx: Transaction,
     rules: tuple[Rule[Attempt], ...],
     change: Callable[[Transaction, Image], tuple[Image, int]],
+    action: Action,
     caller: Caller,
     image_id: ImageId,
     problems: Problems,
@@ -365,6 +386,7 @@ def _govern(
     changed, ended = change(tx, view.image)
     if changed != view.image:
         changed = tx.images.save(changed, now=deployment.now())
+        record_image(deployment, tx, action, by=caller, before=view.image, after=changed)
     return View(image=changed, viewer=caller.tenant_id, has_shares=view.has_shares and not ended), ended
 
 
@@ -405,6 +427,7 @@ def _remove_for_ever(deployment: Deployment, tx: Transaction, image_id: ImageId)
     blob_keys = [disk.blob_key for disk in image.disks if disk.blob_key]
     tx.pending_blobs.doom(blob_keys)
     tx.images.purge(image_id)
+    record_image(deployment, tx, Action.PURGE_IMAGE, by=None, before=image)
     return blob_keys
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from ims.domain.audit import Action
 from ims.domain.caller import Caller
 from ims.domain.quotas import Allowance
 from ims.domain.rejection import Problems
@@ -11,6 +12,7 @@ from ims.repository.database import Transaction
 from ims.rules.engine import enforce
 from ims.rules.quotas import GET_TENANT_QUOTAS, SET_TENANT_QUOTAS, QuotaAttempt
 from ims.use_cases.deployment import Deployment, in_one_transaction, refuse_if, refuse_suspended
+from ims.use_cases.trail import record
 
 
 def get_quotas(deployment: Deployment, *, caller: Caller) -> Allowance:
@@ -49,4 +51,6 @@ def set_tenant_quotas(
     account = tx.tenants.lock(tenant_id)
     account = replace(account, own_limits=replace(account.own_limits, **limits))
     tx.tenants.limit(tenant_id, account.own_limits)
+    said = {quota: "default" if limit is None else limit for quota, limit in limits.items()}
+    record(deployment, tx, Action.SET_TENANT_QUOTAS, by=caller, about=tenant_id, details=said)
     return account.under(deployment.limits.quotas)

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
+from ims.domain.audit import Action
 from ims.domain.caller import Caller
-from ims.domain.image import ImageId, Relation
+from ims.domain.image import Image, ImageId, Relation
 from ims.domain.page import Page, Position
 from ims.domain.registered_use import RegisteredUse, TenantUsage, UseFilter, UseKey, UseKind
 from ims.domain.rejection import Problems
@@ -27,6 +28,7 @@ from ims.use_cases.deployment import (
     see,
     see_locked,
 )
+from ims.use_cases.trail import record
 
 
 @in_one_transaction
@@ -67,18 +69,35 @@ def register_use(
             create_time=deployment.now(),
         )
         tx.uses.add(use)
+        _record_registration(deployment, tx, caller, view.image, use)
         return use
     # A tenant that says it again does not take it from the service that keeps it.
     keeper = known.registered_by if user is caller else caller.tenant_id
     use = replace(known, registered_by=keeper, relation=view.relation)
     if use != known:
         tx.uses.save(use)
+        _record_registration(deployment, tx, caller, view.image, use)
     return use
+
+
+def _record_registration(
+    deployment: Deployment, tx: Transaction, caller: Caller, image: Image, use: RegisteredUse
+) -> None:
+    # The image's owner learns how many uses there are, and not which (law 7.5).
+    record(
+        deployment,
+        tx,
+        Action.REGISTER_USE,
+        by=caller,
+        about=use.key.tenant_id,
+        image=image,
+        details={"kind": use.key.kind, "consumerId": use.key.consumer_id},
+    )
 
 
 @in_one_transaction
 def release_use(
-    deployment: Deployment,  # noqa: ARG001 - what every story begins with
+    deployment: Deployment,
     tx: Transaction,
     *,
     caller: Caller,
@@ -93,7 +112,18 @@ def release_use(
     refuse_suspended(tx, user.tenant_id)
     enforce(RELEASE_USE, Query(problems))
     key = UseKey(image_id=image_id, tenant_id=user.tenant_id, kind=kind, consumer_id=consumer_id)
-    return tx.uses.remove(key, registered_by=_only_by(caller, user))
+    released = tx.uses.remove(key, registered_by=_only_by(caller, user))
+    if released:
+        record(
+            deployment,
+            tx,
+            Action.RELEASE_USE,
+            by=caller,
+            about=user.tenant_id,
+            image_id=image_id,
+            details={"kind": kind, "consumerId": consumer_id},
+        )
+    return released
 
 
 def list_uses(

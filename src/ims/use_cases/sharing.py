@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from ims.domain.audit import Action
 from ims.domain.caller import Caller
-from ims.domain.image import ImageId
+from ims.domain.image import ImageId, ImageState
 from ims.domain.page import Page, PageRequest, Received, ShareFilter
 from ims.domain.registered_use import UsageSummary
 from ims.domain.rejection import Problems, Violation
@@ -41,6 +42,7 @@ from ims.rules.sharing import (
 )
 from ims.rules.trust import status_of_new_share
 from ims.use_cases.deployment import Deployment, in_one_transaction, refuse_suspended, see, see_locked
+from ims.use_cases.trail import record_shares
 
 # --- The owner's side ---
 
@@ -113,6 +115,15 @@ def share_image(
         if outcome.tenant_id in regions and not outcome.refusals
     }
     tx.shares.add(added.values())
+    record_shares(
+        deployment,
+        tx,
+        Action.SHARE_IMAGE,
+        by=caller,
+        image=view.image,
+        after=added.values(),
+        unseen_by=prospect.blocked_by,
+    )
     shares = {**prospect.shares, **added}
     return Sharing(
         outcomes=tuple(replace(each, share=shares.get(each.tenant_id)) for each in outcomes),
@@ -271,7 +282,9 @@ def unshare_image(
         usage = tx.uses.total_of_recipients(image_id, tenant_ids, now=now)
         attempt = replace(attempt, usage_to_spare=usage)
     enforce(UNSHARE_IMAGE, attempt)
-    return tx.shares.remove(image_id, tenant_ids, now=now)
+    ended = tx.shares.remove(image_id, tenant_ids, now=now)
+    record_shares(deployment, tx, Action.UNSHARE_IMAGE, by=caller, image=view.image, before=ended)
+    return ended
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,6 +358,15 @@ def update_share(
     updated = replace(attempt.found, expire_time=expire_time)
     if updated != attempt.found:
         tx.shares.save(updated)
+        record_shares(
+            deployment,
+            tx,
+            Action.UPDATE_SHARE,
+            by=caller,
+            image=view.image,
+            before=[attempt.found],
+            after=[updated],
+        )
     return updated
 
 
@@ -459,7 +481,8 @@ def _accept(
     )
     enforce(ACCEPT_SHARE, attempt)
     named = vault_id if attempt.needs_vault else ""
-    return _decide(deployment, tx, view, ShareStatus.ACCEPTED, vault_id=named)
+    accepted = ShareStatus.ACCEPTED
+    return _decide(deployment, tx, Action.ACCEPT_SHARE, caller, view, accepted, vault_id=named)
 
 
 def _find_vault(deployment: Deployment, caller: Caller, vault_id: str) -> Vault | None:
@@ -479,7 +502,8 @@ def reject_share(
 ) -> Share:
     """Reject a share, pending or accepted; it can be accepted later."""
     view = _recipients_view(deployment, tx, caller, image_id, REJECT_SHARE, problems)
-    return _decide(deployment, tx, view, ShareStatus.REJECTED, vault_id="")
+    rejected = ShareStatus.REJECTED
+    return _decide(deployment, tx, Action.REJECT_SHARE, caller, view, rejected, vault_id="")
 
 
 @in_one_transaction
@@ -492,8 +516,9 @@ def leave_share(
     problems: Problems = (),
 ) -> None:
     """Remove a share from the recipient's side."""
-    _recipients_view(deployment, tx, caller, image_id, LEAVE_SHARE, problems)
-    tx.shares.remove(image_id, (caller.tenant_id,), now=deployment.now())
+    view = _recipients_view(deployment, tx, caller, image_id, LEAVE_SHARE, problems)
+    left = tx.shares.remove(image_id, (caller.tenant_id,), now=deployment.now())
+    record_shares(deployment, tx, Action.LEAVE_SHARE, by=caller, image=view.image, before=left)
 
 
 def _recipients_view(
@@ -510,13 +535,23 @@ def _recipients_view(
 
 
 def _decide(
-    deployment: Deployment, tx: Transaction, view: View, status: ShareStatus, *, vault_id: str
+    deployment: Deployment,
+    tx: Transaction,
+    action: Action,
+    caller: Caller,
+    view: View,
+    status: ShareStatus,
+    *,
+    vault_id: str,
 ) -> Share:
     assert view.share is not None  # or a rule would have been broken
     if view.share.status is status and view.share.vault_id == vault_id:
         return view.share
     decided = replace(view.share, status=status, vault_id=vault_id, update_time=deployment.now())
     tx.shares.save(decided)
+    record_shares(
+        deployment, tx, action, by=caller, image=view.image, before=[view.share], after=[decided]
+    )
     return decided
 
 
@@ -536,6 +571,19 @@ def remove_ended_shares(deployment: Deployment) -> int:
 @in_one_transaction
 def remove_ended_shares_of(deployment: Deployment, tx: Transaction, image_id: ImageId) -> int:
     """Do the same with those of one image."""
-    if tx.images.lock(image_id, NOBODY, now=deployment.now, governing=True) is None:
+    view = tx.images.lock(image_id, NOBODY, now=deployment.now, governing=True)
+    if view is None:
         return 0
-    return tx.shares.remove_ended(image_id, now=deployment.now())
+    ended = tx.shares.remove_ended(image_id, now=deployment.now())
+    # Of a deleted image the recipients have been told already that their shares had ended.
+    deleted = view.image.state is ImageState.DELETED
+    record_shares(
+        deployment,
+        tx,
+        Action.EXPIRE_SHARE,
+        by=None,
+        image=view.image,
+        before=ended,
+        unseen_by={share.tenant_id for share in ended} if deleted else None,
+    )
+    return len(ended)

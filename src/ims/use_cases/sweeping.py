@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Final
 
+from ims.use_cases.audit import forget_audit_events
 from ims.use_cases.deployment import Deployment
 from ims.use_cases.image_data import give_up_dead_uploads
 from ims.use_cases.images import purge_images
@@ -20,6 +21,7 @@ class Swept:
     purged_images: int
     ended_shares: int
     forgotten_requests: int
+    forgotten_events: int
 
     @property
     def anything(self) -> bool:
@@ -27,7 +29,7 @@ class Swept:
 
 
 def sweep(deployment: Deployment, holder: str) -> Swept | None:
-    """Give up dead uploads, purge deleted images, remove shares that have ended and forget old calls.
+    """Do what is due: give up dead uploads, purge deleted images, remove what has ended or is old.
 
     None while another instance is at it, and when the catalogue has just come back: those who receive
     uploads have first to say that they are alive.
@@ -46,6 +48,7 @@ def sweep(deployment: Deployment, holder: str) -> Swept | None:
             purged_images=purge_images(deployment),
             ended_shares=remove_ended_shares(deployment),
             forgotten_requests=forget_requests(deployment),
+            forgotten_events=forget_audit_events(deployment),
         )
     finally:
         with deployment.database.transaction() as tx:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from ims.domain.audit import Action
 from ims.domain.caller import Caller
 from ims.domain.page import Page, Position, TenantFilter
 from ims.domain.rejection import Problems
@@ -22,6 +23,7 @@ from ims.rules.tenants import (
     TenantAttempt,
 )
 from ims.use_cases.deployment import Deployment, in_one_transaction, refuse_suspended
+from ims.use_cases.trail import record
 
 
 @in_one_transaction
@@ -46,6 +48,9 @@ def register_tenant(
         return found
     tenant = RegisteredTenant(id=tenant_id, region=region, register_time=deployment.now())
     tx.tenants.save(tenant)
+    record(
+        deployment, tx, Action.REGISTER_TENANT, by=caller, about=tenant_id, details={"region": region}
+    )
     return tenant
 
 
@@ -75,7 +80,7 @@ def update_tenant(
             sharing_blocked=tenant.sharing_blocked if blocked is None else blocked,
         )
 
-    return _change(deployment, UPDATE_TENANT, change, caller, tenant_id, problems)
+    return _change(deployment, UPDATE_TENANT, change, Action.UPDATE_TENANT, caller, tenant_id, problems)
 
 
 def suspend_tenant(
@@ -86,7 +91,9 @@ def suspend_tenant(
     def suspend(tenant: RegisteredTenant) -> RegisteredTenant:
         return replace(tenant, suspend_time=tenant.suspend_time or deployment.now())
 
-    return _change(deployment, SUSPEND_TENANT, suspend, caller, tenant_id, problems)
+    return _change(
+        deployment, SUSPEND_TENANT, suspend, Action.SUSPEND_TENANT, caller, tenant_id, problems
+    )
 
 
 def resume_tenant(
@@ -97,15 +104,16 @@ def resume_tenant(
     def resume(tenant: RegisteredTenant) -> RegisteredTenant:
         return replace(tenant, suspend_time=None)
 
-    return _change(deployment, RESUME_TENANT, resume, caller, tenant_id, problems)
+    return _change(deployment, RESUME_TENANT, resume, Action.RESUME_TENANT, caller, tenant_id, problems)
 
 
 @in_one_transaction
 def _change(
-    deployment: Deployment,  # noqa: ARG001 - what every story begins with
+    deployment: Deployment,
     tx: Transaction,
     rules: tuple[Rule[TenantAttempt], ...],
     change: Callable[[RegisteredTenant], RegisteredTenant],
+    action: Action,
     caller: Caller,
     tenant_id: TenantId | None,
     problems: Problems,
@@ -116,7 +124,26 @@ def _change(
     changed = change(tenant)
     if changed != tenant:
         tx.tenants.save(changed)
+        record(
+            deployment,
+            tx,
+            action,
+            by=caller,
+            about=tenant_id,
+            details=_what_is_new(tenant, changed),
+        )
     return changed
+
+
+def _what_is_new(before: RegisteredTenant, after: RegisteredTenant) -> dict[str, object]:
+    new: dict[str, object] = {}
+    if after.state != before.state:
+        new |= {"stateFrom": before.state, "stateTo": after.state}
+    if after.region != before.region:
+        new["region"] = after.region
+    if after.sharing_blocked != before.sharing_blocked:
+        new["sharingBlocked"] = after.sharing_blocked
+    return new
 
 
 def get_tenant(
@@ -174,7 +201,7 @@ def get_sharing_policy(deployment: Deployment, *, caller: Caller) -> bool:
 
 @in_one_transaction
 def set_sharing_policy(
-    deployment: Deployment,  # noqa: ARG001 - what every story begins with
+    deployment: Deployment,
     tx: Transaction,
     *,
     caller: Caller,
@@ -183,5 +210,15 @@ def set_sharing_policy(
 ) -> bool:
     """Keep all tenants from sharing with anybody new, or let them again; return which."""
     _admit(tx, caller, problems)
-    tx.policies.block_sharing(blocked=blocked)
+    if blocked != tx.policies.sharing_blocked():
+        tx.policies.block_sharing(blocked=blocked)
+        # Of all tenants, so of none: for who runs the deployment.
+        record(
+            deployment,
+            tx,
+            Action.SET_SHARING_POLICY,
+            by=caller,
+            about=caller.tenant_id,
+            details={"newSharesBlocked": blocked},
+        )
     return blocked

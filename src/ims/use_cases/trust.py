@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from ims.domain.audit import Action
 from ims.domain.caller import Caller
 from ims.domain.rejection import Problems
 from ims.domain.trust import TrustRules
@@ -11,6 +12,7 @@ from ims.repository.database import Transaction
 from ims.rules.engine import enforce
 from ims.rules.trust import SET_TRUST_RULES, TrustAttempt
 from ims.use_cases.deployment import Deployment, in_one_transaction, refuse_if, refuse_suspended
+from ims.use_cases.trail import record
 
 
 def get_trust_rules(deployment: Deployment, *, caller: Caller) -> TrustRules:
@@ -22,7 +24,7 @@ def get_trust_rules(deployment: Deployment, *, caller: Caller) -> TrustRules:
 
 @in_one_transaction
 def set_trust_rules(
-    deployment: Deployment,  # noqa: ARG001 - what every story begins with
+    deployment: Deployment,
     tx: Transaction,
     *,
     caller: Caller,
@@ -44,4 +46,12 @@ def set_trust_rules(
     enforce(SET_TRUST_RULES, attempt)
     draft = replace(attempt.draft, version=rules.version + 1)
     tx.trust.save(caller.tenant_id, draft, home=caller.region)
+    record(
+        deployment,
+        tx,
+        Action.SET_TRUST_RULES,
+        by=caller,
+        about=caller.tenant_id,
+        details={"fields": tuple(sorted(changes))},
+    )
     return draft
