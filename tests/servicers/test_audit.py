@@ -419,6 +419,33 @@ def test_an_administrator_is_seen_as_one_and_not_named(as_: As, deployment: Depl
         assert (event.actor.tenant_id, event.actor.user_id) == (GOVERNOR, "root")
 
 
+def test_an_administrator_is_not_named_where_its_own_tenant_is_concerned_too(
+    as_: As, deployment: Deployment
+):
+    image_id = an_image_that_is(SHARED, deployment)
+    governor = as_(ACCEPTED, "admin", "member")
+    governor.PublishImage(image_id=image_id)
+    governor.SetTenantQuotas(**fields_of("SetTenantQuotas", "") | {"tenant_id": ACCEPTED})
+
+    published = as_(OWNER).ListAuditEvents().events
+    assert {event.counterpart_tenant_id for event in published} == {
+        *("", ACCEPTED, PENDING, REJECTED, BLOCKING)
+    }
+    for event in published:
+        assert event.actor == audit_pb2.AuditEvent.Actor(kind="ADMINISTRATOR")
+    assert {event.actor.kind for event in governor.ListAuditEvents().events} == {_KIND.ADMINISTRATOR}
+
+
+def test_who_may_also_govern_acts_as_a_tenant_on_its_own(as_: As, deployment: Deployment):
+    image_id = an_image_that_is(SHARED, deployment)
+    as_(OWNER, "admin", "member").UpdateImage(**fields_of("UpdateImage", image_id))
+    as_(PENDING, "admin", "member").AcceptShare(image_id=image_id)
+
+    accepted, updated = as_(OWNER).ListAuditEvents().events
+    assert (updated.actor.kind, updated.actor.tenant_id) == (_KIND.TENANT, OWNER)
+    assert (accepted.actor.kind, accepted.actor.tenant_id) == (_KIND.TENANT, PENDING)
+
+
 def test_a_service_and_the_tenant_it_acts_for_both_read_it(as_: As, deployment: Deployment):
     nova = a_user_of("nova", "robot", as_, "service")
     image_id = an_image_that_is(SHARED, deployment)

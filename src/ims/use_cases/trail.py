@@ -20,6 +20,7 @@ from ims.domain.image import Image, ImageId
 from ims.domain.share import Share, ShareStatus
 from ims.domain.tenant import NOBODY, TenantId
 from ims.repository.database import Transaction
+from ims.rules.roles import SUFFICIENT_ROLES
 from ims.use_cases.current_call import current_call
 from ims.use_cases.deployment import Deployment
 
@@ -154,7 +155,7 @@ def event_of(
         id=deployment.new_id(),
         time=deployment.now(),
         action=action,
-        actor=_actor(by, owner=owner, about=about, acting_for=acting_for),
+        actor=_actor(action, by, parties={owner, about}, acting_for=acting_for),
         image_id=image.id if image else image_id,
         image_name=image.name if image else "",
         image_owner=owner,
@@ -178,15 +179,24 @@ def add(tx: Transaction, events: Iterable[tuple[AuditEvent, Sequence[TenantId]]]
     )
 
 
-def _actor(by: Caller | None, *, owner: TenantId, about: TenantId, acting_for: TenantId) -> Actor:
+def _actor(
+    action: str, by: Caller | None, *, parties: Collection[TenantId], acting_for: TenantId
+) -> Actor:
     if by is None:
         return Actor(kind=ActorKind.SYSTEM)
     kind = ActorKind.TENANT
     if acting_for:
         kind = ActorKind.SERVICE
-    elif by.has(Role.ADMIN) and by.tenant_id not in {owner, about}:
+    elif _governs(action, by, parties):
         kind = ActorKind.ADMINISTRATOR
     return Actor(kind=kind, tenant_id=by.tenant_id, user_id=by.user_id, acting_for=acting_for)
+
+
+def _governs(action: str, by: Caller, parties: Collection[TenantId]) -> bool:
+    # What only administrators may do is never a tenant's act, also on what concerns their own tenant.
+    return by.has(Role.ADMIN) and (
+        SUFFICIENT_ROLES.get(action) == frozenset({Role.ADMIN}) or by.tenant_id not in parties
+    )
 
 
 def _changed(before: Image | None, after: Image | None) -> tuple[str, ...]:
