@@ -243,6 +243,7 @@ def test_what_changes_nothing_leaves_nothing(as_: As, deployment: Deployment):
     as_(ACCEPTED).AcceptShare(image_id=shared)
     as_(REJECTED).RejectShare(image_id=shared)
     governor.PublishImage(image_id=public)
+    governor.SetTenantQuotas(tenant_id=OWNER, update_mask={"paths": ["creations"]})  # as it is anyway
 
     assert trail(deployment) == {}
 

@@ -49,8 +49,9 @@ def set_tenant_quotas(
     enforce(SET_TENANT_QUOTAS, QuotaAttempt(caller=caller, problems=problems))
     assert tenant_id is not None  # or it would have been a problem
     account = tx.tenants.lock(tenant_id)
-    account = replace(account, own_limits=replace(account.own_limits, **limits))
-    tx.tenants.limit(tenant_id, account.own_limits)
-    said = {quota: "default" if limit is None else limit for quota, limit in limits.items()}
-    record(deployment, tx, Action.SET_TENANT_QUOTAS, by=caller, about=tenant_id, details=said)
-    return account.under(deployment.limits.quotas)
+    limited = replace(account, own_limits=replace(account.own_limits, **limits))
+    if limited != account:
+        tx.tenants.limit(tenant_id, limited.own_limits)
+        said = {quota: "default" if limit is None else limit for quota, limit in limits.items()}
+        record(deployment, tx, Action.SET_TENANT_QUOTAS, by=caller, about=tenant_id, details=said)
+    return limited.under(deployment.limits.quotas)
