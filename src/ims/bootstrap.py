@@ -3,9 +3,10 @@
 import ipaddress
 import re
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -119,7 +120,7 @@ class Service:
             for chore in (
                 (self._sweep, settings.sweep_seconds),
                 (self._keep_uploads_alive, settings.upload_lease_seconds / 3),
-                (self._settle_refusals, settings.sweep_seconds),
+                (self._record_refusals, _RECORDING_SECONDS),
             )
         ]
         self.port = self._bind()
@@ -182,7 +183,8 @@ class Service:
         for chore in self._chores:
             if chore.is_alive():
                 chore.join()
-        self._try(self._settle_refusals)
+        with self.deployment.database.until(time.monotonic() + _LAST_WORDS_SECONDS):
+            self._try(self._record_refusals)
         self._stack.close()
 
     def _again_and_again(self, chore: Callable[[], None], seconds: float) -> None:
@@ -201,12 +203,19 @@ class Service:
         if swept is not None and swept.anything:
             _log.info("swept", **asdict(swept))
 
-    def _settle_refusals(self) -> None:
-        self._refusals.settle(ending=self._ending.is_set())
+    def _record_refusals(self) -> None:
+        # Without its catalogue, a service says so elsewhere; what cannot be recorded yet waits on.
+        with suppress(Rejection):
+            self._refusals.record(ending=self._ending.is_set())
 
     def _keep_uploads_alive(self) -> None:
         keep_uploads_alive(self.deployment)
 
+
+_RECORDING_SECONDS: Final = 0.5
+"""How often refusals are recorded that have come up meanwhile."""
+_LAST_WORDS_SECONDS: Final = 1
+"""How long a service that ends waits for its catalogue to take the last of them."""
 
 # What is larger than the library's usual 4 MiB is a chunk of 4 MiB and its frame.
 _OPTIONS: Final = (

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -14,8 +14,10 @@ from builders import OWNER, RECIPIENT, STRANGER, a_caller, a_full_ecs_image, a_s
 from calling import Tenant, declined, request_class
 from conftest import As, Clock, MakeService
 from databases import POSTGRESQL
+from ims.bootstrap import Service
 from ims.domain.audit import Action, AuditEvent, AuditFilter
 from ims.domain.image import BlobKey, DiskState, ImageId, ImageState, ImageType, KeyId
+from ims.domain.rejection import Rejection
 from ims.domain.tenant import TenantId
 from ims.repository.database import PATIENCE_SECONDS
 from ims.repository.statement import Statement
@@ -23,7 +25,7 @@ from ims.repository.tables import audit_events
 from ims.use_cases import images
 from ims.use_cases.deployment import Deployment
 from ims.use_cases.image_data import give_up_dead_uploads
-from ims.use_cases.refusals import MOST_A_MINUTE
+from ims.use_cases.refusals import MOST_A_MINUTE, Refusals
 from ims.use_cases.sweeping import sweep
 from ims.v1 import audit_pb2
 from servicers.situations import (
@@ -44,7 +46,27 @@ from servicers.situations import (
 from servicers.test_once import CHANGING, Call
 
 GOVERNOR = "governor"
+SOON_SECONDS = 10
 _KIND = audit_pb2.AuditEvent.Actor
+
+
+@pytest.fixture(autouse=True)
+def recorded_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have refusals recorded before they are answered, where no test is about when they are."""
+    if "recorded_later" in request.fixturenames:
+        return
+    note = Refusals.note
+
+    def note_and_record(self: Refusals, rejection: Rejection) -> None:
+        note(self, rejection)
+        self.record()
+
+    monkeypatch.setattr(Refusals, "note", note_and_record)
+
+
+@pytest.fixture
+def recorded_later() -> None:
+    """Leave it to the service when it records refusals."""
 
 
 def a_user_of(tenant: str, user: str, as_: As, *roles: str) -> Tenant:
@@ -684,7 +706,7 @@ def test_refusals_are_counted_where_there_are_too_many(as_: As, deployment: Depl
     with declined():
         recipient.ListShares(image_id=image_id)
 
-    last, left_out = recipient.ListAuditEvents(page_size=2).events
+    left_out, last = recipient.ListAuditEvents(page_size=2).events
     assert (last.action, last.result) == ("ListShares", "NOT_IMAGE_OWNER")
     assert (left_out.action, dict(left_out.details)) == ("SuppressRefusals", {"suppressed": "2"})
     assert left_out.actor.kind == _KIND.SYSTEM
@@ -698,20 +720,20 @@ def test_how_many_were_left_out_is_told_at_the_end_of_a_process_too(make_service
         with declined():
             recipient.ListShares(image_id=image_id)
 
-    service._refusals.settle(ending=True)
+    service._refusals.record(ending=True)
 
     assert done(service.deployment, "SuppressRefusals") == {ACCEPTED: ["accepted suppressed=1"]}
 
 
 @pytest.fixture
-def busy_catalogue(deployment: Deployment, kind_of_database: str) -> Iterator[None]:
-    """Have somebody write for as long as the test takes."""
+def busy_catalogue(deployment: Deployment, kind_of_database: str) -> Iterator[threading.Event]:
+    """Have somebody write for as long as the test takes, or until it says so."""
     writing, ended = threading.Event(), threading.Event()
 
     def write() -> None:
         with deployment.database.unhurried(), deployment.database.transaction() as tx:
             if kind_of_database == POSTGRESQL:
-                tx.audit_log._connection.execute(sa.text("LOCK TABLE audit_events"))
+                tx.audit_log._connection.execute(sa.text("LOCK TABLE audit_events IN EXCLUSIVE MODE"))
             writing.set()
             ended.wait(60)
         deployment.database.close()
@@ -719,24 +741,113 @@ def busy_catalogue(deployment: Deployment, kind_of_database: str) -> Iterator[No
     writer = threading.Thread(target=write)
     writer.start()
     assert writing.wait(30)
-    yield
+    yield ended
     ended.set()
     writer.join()
 
 
-def test_a_refusal_is_answered_as_ever_when_it_cannot_be_recorded(
-    as_: As, deployment: Deployment, request: pytest.FixtureRequest
+def test_a_refusal_is_answered_as_ever_while_it_cannot_be_recorded_and_recorded_then(
+    recorded_later: None, as_: As, service: Service, busy_catalogue: threading.Event
 ):
     recipient = as_(ACCEPTED)
-    image_id = an_image_that_is(SHARED, deployment)
-    request.getfixturevalue("busy_catalogue")
     begun = time.monotonic()
-
     with declined() as answer:
-        recipient.ListShares(image_id=image_id)
+        recipient.GetTenantQuotas(tenant_id=OWNER)
 
     assert time.monotonic() - begun < PATIENCE_SECONDS / 2
-    assert (answer.code, answer.reason) == ("PERMISSION_DENIED", "NOT_IMAGE_OWNER")
+    assert (answer.code, answer.reason) == ("PERMISSION_DENIED", "ROLE_REQUIRED")
+    assert refusals(recipient) == []
+
+    busy_catalogue.set()
+    wait_until(lambda: refusals(recipient) == [("GetTenantQuotas", "ROLE_REQUIRED")])
+
+
+def test_what_has_waited_for_longer_than_exports_overlap_is_only_counted(
+    recorded_later: None, as_: As, service: Service, clock: Clock, monkeypatch: pytest.MonkeyPatch
+):
+    recipient, record = as_(ACCEPTED), service._refusals.record
+    monkeypatch.setattr(service._refusals, "record", lambda **_: None)  # the catalogue is away
+    with declined():
+        recipient.GetTenantQuotas(tenant_id=OWNER)
+    clock.advance(seconds=31)
+    with declined():
+        recipient.GetTenantQuotas(tenant_id=STRANGER)
+
+    record()
+
+    assert refusals(recipient) == [("GetTenantQuotas", "ROLE_REQUIRED")]
+    assert done(service.deployment, "SuppressRefusals") == {ACCEPTED: ["accepted suppressed=1"]}
+
+
+def test_no_more_refusals_wait_than_there_is_room_for(
+    recorded_later: None, as_: As, service: Service, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("ims.use_cases.refusals.MOST_WAITING", 2)
+    record = service._refusals.record
+    monkeypatch.setattr(service._refusals, "record", lambda **_: None)
+    for tenant in (ACCEPTED, PENDING, REJECTED):
+        with declined():
+            as_(tenant).GetTenantQuotas(tenant_id=OWNER)
+
+    record(ending=True)
+
+    assert [len(refusals(as_(tenant))) for tenant in (ACCEPTED, PENDING, REJECTED)] == [1, 1, 0]
+    assert done(service.deployment, "SuppressRefusals") == {REJECTED: ["rejected suppressed=1"]}
+
+
+def test_what_cannot_be_recorded_waits_on(
+    recorded_later: None, as_: As, service: Service, monkeypatch: pytest.MonkeyPatch
+):
+    recipient = as_(ACCEPTED)
+
+    def lost(*_: object) -> None:
+        raise sa.exc.OperationalError("BEGIN", {}, Exception("gone"), connection_invalidated=True)
+
+    with monkeypatch.context() as away:
+        away.setattr(service.deployment.database._backend, "begin", lost)
+        for _ in range(MOST_A_MINUTE + 1):
+            with declined():
+                recipient.GetTenantQuotas(tenant_id=OWNER)
+        with pytest.raises(Rejection):
+            service._refusals.record(ending=True)
+
+    service._refusals.record(ending=True)
+
+    assert len(refusals(recipient)) == MOST_A_MINUTE
+    assert done(service.deployment, "SuppressRefusals") == {ACCEPTED: ["accepted suppressed=1"]}
+
+
+def test_a_refusal_is_answered_as_ever_whatever_goes_wrong_with_its_record(
+    recorded_later: None, as_: As, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("ims.use_cases.refusals.event_of", None)
+
+    with declined() as answer:
+        as_(ACCEPTED).GetTenantQuotas(tenant_id=OWNER)
+
+    assert (answer.code, answer.reason) == ("PERMISSION_DENIED", "ROLE_REQUIRED")
+
+
+def test_a_service_that_ends_records_what_waits(
+    recorded_later: None, make_service: MakeService, as_: As, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("ims.bootstrap._RECORDING_SECONDS", 3600)
+    ending = make_service()
+    with declined():
+        as_(ACCEPTED, of=ending).GetTenantQuotas(tenant_id=OWNER)
+    following = make_service(data=ending.settings.data)
+    assert refusals(as_(ACCEPTED, of=following)) == []
+
+    ending.stop()
+
+    assert refusals(as_(ACCEPTED, of=following)) == [("GetTenantQuotas", "ROLE_REQUIRED")]
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + SOON_SECONDS
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 # --- Lists and their end ------------------------------------------------------------------------
