@@ -5,7 +5,7 @@ import pytest
 from conftest import Clock
 from ims.domain.audit import AuditEvent, AuditFilter
 from ims.domain.tenant import TenantId
-from ims.use_cases import trail
+from ims.repository.audit_log import AuditLog
 from ims.use_cases.deployment import Deployment
 from model.imagination import TENANTS
 from model.play import Play
@@ -67,11 +67,11 @@ def test_an_event_that_was_forgotten_is_missed(
     deployment: Deployment, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ):
     """The tests above are worth something: without the events of one action, they fail."""
-    add = trail.add
+    add = AuditLog.add
     monkeypatch.setattr(
-        trail,
+        AuditLog,
         "add",
-        lambda tx, events: add(tx, [each for each in events if each[0].action != "AcceptShare"]),
+        lambda self, told: add(self, [each for each in told if each[1].action != "AcceptShare"]),
     )
     play = Play(deployment, clock, seed=5)
 

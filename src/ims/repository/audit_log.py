@@ -19,7 +19,7 @@ from ims.repository.statement import Statement
 from ims.repository.tables import audit_events
 from ims.repository.times import from_microseconds, to_microseconds
 
-_MOST_IN_A_STATEMENT = 2
+MOST_IN_A_STATEMENT = 2
 """What nearly every event is: the owner's row and the other side's."""
 
 _PLACE = (audit_events.c.time, audit_events.c.id)
@@ -33,9 +33,12 @@ _OLD = (
 _FORGET = sa.delete(audit_events).where(sa.tuple_(*_KEY).in_(_OLD))
 
 
-@cache
-def _add(rows: int) -> Statement:
-    """Return the statement that adds so many rows; each row's parameters end in its number."""
+SeenEvents = Sequence[tuple[TenantId, AuditEvent]]
+"""Events, each with a tenant that sees it so."""
+
+
+def addition(rows: int) -> sa.Insert:
+    """Return the query that adds so many rows; each row's parameters end in its number."""
     values = [
         {
             column.name: sa.bindparam(f"{column.name}_{row}", type_=column.type)
@@ -43,7 +46,21 @@ def _add(rows: int) -> Statement:
         }
         for row in range(rows)
     ]
-    return Statement(audit_events.insert().values(values))
+    return audit_events.insert().values(values)
+
+
+@cache
+def _add(rows: int) -> Statement:
+    return Statement(addition(rows))
+
+
+def parameters_of(events: SeenEvents) -> dict[str, Any]:
+    """Return what `addition` takes."""
+    return {
+        f"{name}_{number}": value
+        for number, event in enumerate(events)
+        for name, value in _to_row(*event).items()
+    }
 
 
 class AuditLog:
@@ -52,18 +69,12 @@ class AuditLog:
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
 
-    def add(self, events: Sequence[tuple[TenantId, AuditEvent]]) -> None:
-        """Add events, each with the tenant that sees it so."""
-        rows = [_to_row(seen_by, event) for seen_by, event in events]
-        if len(rows) > _MOST_IN_A_STATEMENT:
-            self._connection.execute(audit_events.insert(), rows)
-        elif rows:
-            numbered = {
-                f"{name}_{number}": value
-                for number, row in enumerate(rows)
-                for name, value in row.items()
-            }
-            _add(len(rows)).run(self._connection, numbered)
+    def add(self, events: SeenEvents) -> None:
+        """Add events."""
+        if len(events) > MOST_IN_A_STATEMENT:
+            self._connection.execute(audit_events.insert(), [_to_row(*event) for event in events])
+        elif events:
+            _add(len(events)).run(self._connection, parameters_of(events))
 
     def list(
         self,

@@ -56,11 +56,11 @@ class Reading:
     def __init__(self, connection: sa.Connection, renderer: Renderer | None) -> None:
         self.tenants = TenantRepository(connection)
         self.images = ImageRepository(connection, self.tenants, renderer)
-        self.shares = ShareRepository(connection)
+        self.audit_log = AuditLog(connection)
+        self.shares = ShareRepository(connection, self.audit_log)
         self.trust = TrustRepository(connection)
         self.uses = UseRepository(connection)
         self.policies = Policies(connection)
-        self.audit_log = AuditLog(connection)
         self.pending_blobs = PendingBlobs(connection)
         self.requests = Requests(connection)
 

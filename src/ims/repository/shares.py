@@ -6,6 +6,7 @@ Whoever changes the shares of an image holds the image's lock (`images.lock`). W
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
@@ -16,6 +17,13 @@ from ims.domain.page import Page, Position, ShareFilter
 from ims.domain.share import Prospect, Share, ShareStatus
 from ims.domain.tenant import Region, TenantId
 from ims.domain.trust import Attitude, Trust
+from ims.repository.audit_log import (
+    MOST_IN_A_STATEMENT,
+    AuditLog,
+    SeenEvents,
+    addition,
+    parameters_of,
+)
 from ims.repository.policies import sharing_is_blocked
 from ims.repository.share_conditions import lasts
 from ims.repository.statement import Statement
@@ -67,10 +75,15 @@ _ADD: Final = {
     "sqlite": _add(sqlite.insert(shares), {}),
     "postgresql": _add(postgresql.insert(shares), {}),
 }
-_ADD_ONE: Final = {
-    "sqlite": Statement(_add(sqlite.insert(shares), _ROW)),
-    "postgresql": Statement(_add(postgresql.insert(shares), _ROW)),
-}
+_ADD_ONE: Final = Statement(_add(sqlite.insert(shares), _ROW))
+
+
+@cache
+def _add_one_and_tell(events: int) -> Statement:
+    """Return the statement with which PostgreSQL adds a share and so many events of it."""
+    query = _add(postgresql.insert(shares), _ROW)
+    return Statement(query.add_cte(addition(events).cte("told")) if events else query)
+
 
 _lasting = sa.and_(shares.c.image_id == sa.bindparam("image_id"), lasts(shares))
 _counted = sa.select(sa.func.count().label("total")).where(_lasting).subquery()
@@ -132,8 +145,9 @@ _ONE = sa.select(shares).where(_lasting, shares.c.tenant_id == sa.bindparam("ten
 class ShareRepository:
     """The shares of the catalogue."""
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, connection: sa.Connection, audit_log: AuditLog) -> None:
         self._connection = connection
+        self._audit_log = audit_log
 
     def find(self, image_id: ImageId, tenant_id: TenantId, *, now: datetime) -> Share | None:
         """Return the share of a tenant in an image, seen by it or not; None when there is none."""
@@ -187,14 +201,21 @@ class ShareRepository:
         keys = {"image_id": image_id, "now": to_microseconds(now)}
         return self._connection.execute(query, keys).scalar_one()
 
-    def add(self, new_shares: Iterable[Share]) -> None:
-        """Add shares to tenants that have none in the image."""
+    def add(self, new_shares: Iterable[Share], told: SeenEvents = ()) -> None:
+        """Add shares to tenants that have none in the image, and what the audit log tells of them.
+
+        One share and its events on the same way to the server: ShareImage holds the image's lock.
+        """
         rows = [{**_to_row(share), "of_image": share.image_id} for share in new_shares]
         dialect = self._connection.dialect.name
-        if len(rows) == 1:
-            _ADD_ONE[dialect].run(self._connection, rows[0])
+        if len(rows) == 1 and dialect == "postgresql" and len(told) <= MOST_IN_A_STATEMENT:
+            _add_one_and_tell(len(told)).run(self._connection, rows[0] | parameters_of(told))
+            return
+        if len(rows) == 1 and dialect == "sqlite":
+            _ADD_ONE.run(self._connection, rows[0])
         elif rows:
             self._connection.execute(_ADD[dialect], rows)
+        self._audit_log.add(told)
 
     def save(self, share: Share) -> None:
         """Store a changed share."""

@@ -42,7 +42,7 @@ from ims.rules.sharing import (
 )
 from ims.rules.trust import status_of_new_share
 from ims.use_cases.deployment import Deployment, in_one_transaction, refuse_suspended, see, see_locked
-from ims.use_cases.trail import record_shares
+from ims.use_cases.trail import record_shares, told_of_shares
 
 # --- The owner's side ---
 
@@ -114,16 +114,15 @@ def share_image(
         for outcome in outcomes
         if outcome.tenant_id in regions and not outcome.refusals
     }
-    tx.shares.add(added.values())
-    record_shares(
+    told = told_of_shares(
         deployment,
-        tx,
         Action.SHARE_IMAGE,
         by=caller,
         image=view.image,
         after=added.values(),
         unseen_by=prospect.blocked_by,
     )
+    tx.shares.add(added.values(), told)
     shares = {**prospect.shares, **added}
     return Sharing(
         outcomes=tuple(replace(each, share=shares.get(each.tenant_id)) for each in outcomes),

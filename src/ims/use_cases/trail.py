@@ -79,13 +79,30 @@ def record_shares(
     Whoever else did it does not learn whose shares they were, nor how many (law 4.6). Recipients learn
     nothing of shares that they do not see (`unseen_by`; None: those of an owner that they have blocked).
     """
+    before, after = tuple(before), tuple(after)
+    if unseen_by is None:
+        unseen_by = _unseen_by(tx, image, (*before, *after))
+    told = told_of_shares(
+        deployment, action, by=by, image=image, before=before, after=after, unseen_by=unseen_by
+    )
+    tx.audit_log.add(told)
+
+
+def told_of_shares(
+    deployment: Deployment,
+    action: Action,
+    *,
+    by: Caller | None,
+    image: Image,
+    before: Iterable[Share] = (),
+    after: Iterable[Share] = (),
+    unseen_by: Collection[TenantId],
+) -> list[tuple[TenantId, AuditEvent]]:
+    """Return what `record_shares` records, for who records it with the shares themselves."""
     old = {share.tenant_id: share for share in before}
     new = {share.tenant_id: share for share in after}
-    changed = {each for each in old | new if old.get(each) != new.get(each)}
-    if unseen_by is None:
-        unseen_by = _unseen_by(tx, image, [*old.values(), *new.values()])
-    events = []
-    for tenant_id in sorted(changed):
+    told: list[tuple[AuditEvent, Sequence[TenantId]]] = []
+    for tenant_id in sorted(each for each in old | new if old.get(each) != new.get(each)):
         was, is_now = old.get(tenant_id), new.get(tenant_id)
         event = event_of(
             deployment,
@@ -99,8 +116,8 @@ def record_shares(
                 "expireTime": is_now and is_now.expire_time and is_now.expire_time.isoformat(),
             },
         )
-        events.append((event, (image.owner, NOBODY if tenant_id in unseen_by else tenant_id)))
-    add(tx, events)
+        told.append((event, (image.owner, NOBODY if tenant_id in unseen_by else tenant_id)))
+    return _as_seen(told)
 
 
 def _unseen_by(tx: Transaction, image: Image, shares: Iterable[Share]) -> Collection[TenantId]:
@@ -169,14 +186,18 @@ def event_of(
 
 def add(tx: Transaction, events: Iterable[tuple[AuditEvent, Sequence[TenantId]]]) -> None:
     """Add events, each for some tenants, as each of them may know of it."""
-    tx.audit_log.add(
-        [
-            (tenant_id, event.as_seen_by(tenant_id))
-            for event, tenant_ids in events
-            for tenant_id in dict.fromkeys(tenant_ids)
-            if tenant_id != NOBODY
-        ]
-    )
+    tx.audit_log.add(_as_seen(events))
+
+
+def _as_seen(
+    events: Iterable[tuple[AuditEvent, Sequence[TenantId]]],
+) -> list[tuple[TenantId, AuditEvent]]:
+    return [
+        (tenant_id, event.as_seen_by(tenant_id))
+        for event, tenant_ids in events
+        for tenant_id in dict.fromkeys(tenant_ids)
+        if tenant_id != NOBODY
+    ]
 
 
 def _actor(
