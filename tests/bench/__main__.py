@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from bench import calls, figures, lists, load, memory, page, plots, sharing, transfers, writes
+from bench import calls, figures, lists, load, memory, oracle, page, plots, sharing, transfers, writes
 from bench.figures import Figure
 from bench.session import Session, say
 
@@ -13,6 +13,7 @@ PARTS: dict[str, tuple[Part, ...]] = {
     "calls": (calls.getting_an_image, calls.listing_images, calls.two_processes),
     "lists": (lists.pages_of_lists,),
     "sharing": (sharing.sharing_an_image,),
+    "oracle": (oracle.hidden_from_never_existed,),
     "writes": (writes.one_tenants_counter,),
     "memory": (memory.idle_worker,),
     "transfers": (transfers.one_large_file,),

@@ -29,7 +29,7 @@ def test_a_share_lasts_until_a_microsecond_before_its_end(database: Database, no
             "class": of_owner is not None and of_owner.has_shares,
             "find": reading.shares.find(image.id, RECIPIENT, now=now) is not None,
             "count": reading.shares.count(image.id, now=now) == 1,
-            "bytes": reading.images.may_be_read(image.id, RECIPIENT, now=now),
+            "bytes": reading.images.may_be_read(image.id, RECIPIENT, caller=RECIPIENT, now=now),
             "kept": not reading.shares.ended(now=now),
             "received": reading.images.received(RECIPIENT, ShareFilter(), ONE, now=now).items != (),
             "list": reading.images.list(RECIPIENT, ImageFilter(), ONE, now=now).items != (),

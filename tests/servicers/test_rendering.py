@@ -132,7 +132,7 @@ class TestRenderings:
 
         self.all_see(as_, "changed")
         with deployment.database.reading() as reading:
-            ready = reading.images.ready_view(image.id, OWNER, now=A_MOMENT)
+            ready = reading.images.seen_ready(image.id, OWNER, now=A_MOMENT)
             view = reading.images.view(image.id, OWNER, now=A_MOMENT)
         assert isinstance(ready, ReadyView)
         assert view is not None

@@ -63,6 +63,34 @@ _SUSPENDED = {
     "owner_suspended": is_suspended(images.c.owner),
 }
 
+# Not EXISTS, for which PostgreSQL may prefer to look through all shares once.
+_has_own_share = (
+    sa.select(shares.c.tenant_id)
+    .where(
+        shares.c.image_id == images.c.id,
+        shares.c.tenant_id == _viewer,
+        is_shown(shares, images.c.owner),
+    )
+    .limit(1)
+    .scalar_subquery()
+    .is_not(None)
+)
+# Who may know of an image. The rule says so again of what is read; asked here, what is hidden is no row,
+# and so is answered in the time that what never existed takes (law 2.1), and nobody gets its lock.
+_may_know_of = sa.or_(
+    images.c.owner == _viewer,
+    sa.and_(
+        images.c.state != ImageState.DELETED,
+        sa.or_(
+            images.c.public,
+            sa.and_(
+                sa.or_(images.c.declared_by == _viewer, _has_own_share),
+                sa.not_(is_suspended(images.c.owner)),
+            ),
+        ),
+    ),
+)
+
 # One statement reads an image with all that a viewer has to do with it, as it was at one moment.
 _VIEWS = sa.select(
     *_RECORD,
@@ -79,25 +107,15 @@ _VIEWS = sa.select(
         ),
     )
 )
-_ONE = Statement(_VIEWS.where(images.c.id == sa.bindparam("id")))
+_this = images.c.id == sa.bindparam("id")
+_ONE = Statement(_VIEWS.where(_this))
+_ONE_SEEN = Statement(_VIEWS.where(_this, _may_know_of))
 _ONE_NAMES = (*(column.name for column in _RECORD), "has_shares", *_OWN_SHARE, *_SUSPENDED)
 
 # For who only wants to see an image: what its visibility hangs on, and its bytes where they are ready.
 _usable = sa.and_(
     images.c.rendering_version == images.c.version,
     images.c.rendering_format == sa.bindparam("format", type_=sa.Integer),
-)
-# Not EXISTS, for which PostgreSQL may prefer to look through all shares once.
-_has_own_share = (
-    sa.select(shares.c.tenant_id)
-    .where(
-        shares.c.image_id == images.c.id,
-        shares.c.tenant_id == _viewer,
-        is_shown(shares, images.c.owner),
-    )
-    .limit(1)
-    .scalar_subquery()
-    .is_not(None)
 )
 _READY: tuple[sa.ColumnElement[Any], ...] = (
     images.c.owner,
@@ -109,7 +127,7 @@ _READY: tuple[sa.ColumnElement[Any], ...] = (
     _has_shares,
     sa.case((_usable, images.c.rendering)),
 )
-_ONE_READY = Statement(sa.select(*_READY, *_SUSPENDED.values()).where(images.c.id == sa.bindparam("id")))
+_ONE_READY = Statement(sa.select(*_READY, *_SUSPENDED.values()).where(_this, _may_know_of))
 
 # The columns of _VIEWS for a statement that finds images in a way of its own.
 _its_share = shares.alias("its_share")
@@ -128,28 +146,9 @@ _VIEW: tuple[sa.ColumnElement[Any], ...] = (
     ),
 )
 _VIEW_NAMES = (*(column.name for column in _RECORD), "has_shares", *_OWN_SHARE)
-# Who may not see an image has no business with its lock either.
 _LOCK = Statement(
     sa.select(images.c.id)
-    .where(
-        images.c.id == sa.bindparam("id"),
-        sa.or_(
-            sa.bindparam("governing", type_=sa.Boolean),
-            images.c.owner == sa.bindparam("viewer"),
-            images.c.public,
-            sa.and_(
-                sa.or_(
-                    images.c.declared_by == sa.bindparam("viewer"),
-                    sa.exists().where(
-                        shares.c.image_id == images.c.id,
-                        shares.c.tenant_id == sa.bindparam("viewer"),
-                        is_shown(shares, images.c.owner),
-                    ),
-                ),
-                sa.not_(is_suspended(images.c.owner)),
-            ),
-        ),
-    )
+    .where(_this, sa.or_(sa.bindparam("governing", type_=sa.Boolean), _may_know_of))
     .with_for_update(of=images)
 )
 
@@ -168,14 +167,23 @@ class ImageRepository:
 
     def view(self, image_id: ImageId, viewer: TenantId, *, now: datetime) -> View | None:
         """Return an image, deleted or not, as a tenant sees it; None when there is no such id."""
+        return self._view(_ONE, image_id, viewer, now)
+
+    def seen(self, image_id: ImageId, viewer: TenantId, *, now: datetime) -> View | None:
+        """Return an image like `view`; None also when the tenant may not know of it."""
+        return self._view(_ONE_SEEN, image_id, viewer, now)
+
+    def _view(
+        self, statement: Statement, image_id: ImageId, viewer: TenantId, now: datetime
+    ) -> View | None:
         parameters = {"id": image_id, "viewer": viewer, "now": to_microseconds(now)}
-        rows = _ONE.rows(self._connection, parameters)
+        rows = statement.rows(self._connection, parameters)
         return _to_view(dict(zip(_ONE_NAMES, rows[0], strict=True)), viewer) if rows else None
 
-    def ready_view(
+    def seen_ready(
         self, image_id: ImageId, viewer: TenantId, *, now: datetime
     ) -> ReadyView | View | None:
-        """Return an image like `view`, as bytes where they are ready."""
+        """Return an image like `seen`, as bytes where they are ready."""
         if self._renderer is not None:
             parameters = {
                 "id": image_id,
@@ -194,7 +202,7 @@ class ImageRepository:
                     viewer_suspended=bool(viewer_suspended),
                     owner_suspended=bool(owner_suspended),
                 )
-        return self.view(image_id, viewer, now=now)
+        return self.seen(image_id, viewer, now=now)
 
     def lock(
         self,

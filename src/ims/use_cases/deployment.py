@@ -91,7 +91,7 @@ def see(deployment: Deployment, reading: Reading, caller: Caller, image_id: Imag
     whatever there is.
     """
     now = deployment.now()
-    view = reading.images.view(image_id, caller.tenant_id, now=now)
+    view = reading.images.seen(image_id, caller.tenant_id, now=now)
     return _seen(reading, view, Sight(caller=caller, view=view, now=now))
 
 
@@ -100,7 +100,7 @@ def see_ready(
 ) -> ReadyView | View:
     """Return an image like `see`, as bytes where they are ready."""
     now = deployment.now()
-    view = reading.images.ready_view(image_id, caller.tenant_id, now=now)
+    view = reading.images.seen_ready(image_id, caller.tenant_id, now=now)
     return _seen(reading, view, Sight(caller=caller, view=view, now=now))
 
 
