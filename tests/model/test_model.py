@@ -8,6 +8,7 @@ import pytest
 from conftest import Clock
 from ims.use_cases.deployment import Deployment
 from model.play import Play
+from model.test_trail import replay_and_compare
 
 
 def test_one_after_the_other(deployment: Deployment, clock: Clock):
@@ -44,3 +45,4 @@ def test_ten_thousand_calls_eight_at_once(deployment: Deployment, clock: Clock):
     play.eight_at_once(10_000)
 
     assert play.made >= 10_000
+    replay_and_compare(deployment, play)

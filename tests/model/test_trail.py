@@ -53,16 +53,6 @@ def test_the_trail_of_a_play_replays_to_what_is_on_record(
     replay_and_compare(deployment, play)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_the_trail_of_ten_thousand_calls_at_once_replays(deployment: Deployment, clock: Clock):
-    play = Play(deployment, clock, seed=6)
-
-    play.eight_at_once(10_000)
-
-    replay_and_compare(deployment, play)
-
-
 def test_an_event_that_was_forgotten_is_missed(
     deployment: Deployment, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ):

@@ -139,7 +139,6 @@ def _for_governor_and(tenant: str, change: str) -> dict[str, list[str]]:
 _GIVEN = {
     "RegisterUse": {"consumer_id": "server"},
     "RegisterTenant": {"tenant_id": "newcomer"},
-    "SetSharingPolicy": {"policy": {"new_shares_blocked": True}},
 }
 """What is said in a call besides what it needs, where that becomes a part of its events."""
 

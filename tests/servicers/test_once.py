@@ -100,6 +100,8 @@ class Call:
         else:
             self.image_id = an_image_that_is(situation, deployment)
         self.fields = with_request_id(fields_of(rpc, self.image_id), request_id)
+        if rpc == "SetSharingPolicy":
+            self.fields["policy"] = {"new_shares_blocked": True}  # or it would change nothing
 
     def send(self, tenant: Tenant | None = None, **changes: Any) -> bytes:
         """Send it, maybe as somebody else or a little changed; return the answer's bytes."""
@@ -121,7 +123,7 @@ class Call:
         if self.rpc == "SetTrustRules":
             return {"rules": {"max_pending_shares": 1}}
         if self.rpc == "SetSharingPolicy":
-            return {"policy": {"new_shares_blocked": True}}
+            return {"policy": {"new_shares_blocked": False}}
         return {"image_id": A_NEVER_GIVEN_ID}
 
 

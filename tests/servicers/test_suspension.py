@@ -113,7 +113,7 @@ ON_BEHALF = [
     for rpc in METHODS
     if METHODS[rpc][0] != "AdminService"
     and "tenant_id" in request_class(rpc).DESCRIPTOR.fields_by_name
-    and rpc != "GetShare"  # names a recipient
+    and rpc not in {"GetShare", "UpdateShare"}  # name a recipient
     and METHODS[rpc][0] != "AuditService"  # for administrators
 ]
 
