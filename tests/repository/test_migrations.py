@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -15,7 +16,6 @@ from builders import (
     OWNER,
     an_image,
 )
-from conftest import MakeCatalogue
 from databases import POSTGRESQL, Postgres
 from ims.domain.image import DiskState, ImageState
 from ims.domain.quotas import Usage
@@ -31,14 +31,14 @@ THE_FIRST = "0001"
 
 @pytest.fixture
 def empty_database(
-    kind_of_database: str, make_catalogue: MakeCatalogue, request: pytest.FixtureRequest
+    kind_of_database: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Database]:
     """A database without any table."""
     if kind_of_database == POSTGRESQL:
         postgres: Postgres = request.getfixturevalue("postgres")
         url = postgres.new_database()
     else:
-        url = make_catalogue()
+        url = f"sqlite:///{tmp_path / 'empty.sqlite3'}"
     database = Database(url)
     yield database
     database.close()
