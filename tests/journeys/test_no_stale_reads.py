@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
@@ -55,11 +56,25 @@ class Change:
     back: Callable[[Stage], object]
 
 
+def end_by_itself(stage: Stage) -> None:
+    """Have the share end soon, and wait until it has."""
+    end = datetime.now(UTC) + timedelta(seconds=0.3)
+    stage.owner.UpdateShare(
+        image_id=stage.image_id,
+        tenant_id=RECIPIENT,
+        share={"expire_time": end},
+        update_mask={"paths": ["expire_time"]},
+    )
+    while datetime.now(UTC) <= end:
+        time.sleep(0.001)
+
+
 CHANGES = (
     Change(
         out=lambda at: at.owner.UnshareImage(image_id=at.image_id, tenant_ids=[RECIPIENT]),
         back=lambda at: at.lend(),
     ),
+    Change(out=end_by_itself, back=lambda at: at.lend()),
     Change(out=lambda at: at.recipient.LeaveShare(image_id=at.image_id), back=lambda at: at.lend()),
     Change(
         out=lambda at: at.owner.DeleteImage(image_id=at.image_id),
@@ -146,7 +161,7 @@ class Readers:
 def test_of_ten_thousand_reads_through_another_process_none_is_stale(
     tmp_path: Path, make_catalogue: MakeCatalogue
 ):
-    """Law 3.12, 3.13, 4.5 and 8.2."""
+    """Law 3.12, 3.13, 3.16, 4.5 and 8.2."""
     flags = ("--database-url", make_catalogue(), "--workers", "1")
     with Server(tmp_path, *flags) as here, Server(tmp_path, *flags) as there:
         administrator = Tenant(here.target, "operator", "admin")
