@@ -355,6 +355,15 @@ def test_a_recipient_that_was_told_of_a_deletion_is_not_told_that_its_share_ende
     assert done(deployment, "ExpireShare") == {OWNER: ["pending PENDING>"]}
 
 
+def test_nor_that_a_share_of_what_was_deleted_is_ended_for_good(as_: As, deployment: Deployment):
+    image_id = an_image_that_is(SHARED, deployment)
+    as_(OWNER).DeleteImage(image_id=image_id)
+
+    as_(OWNER).UnshareImage(image_id=image_id, tenant_ids=[ACCEPTED])
+
+    assert done(deployment, "UnshareImage") == {OWNER: ["accepted ACCEPTED>"]}
+
+
 def test_who_has_blocked_an_owner_reads_nothing_of_what_it_does_not_see(as_: As, deployment: Deployment):
     owner, blocking = as_(OWNER), as_("blocks")
     image = owner.active("one")

@@ -196,7 +196,7 @@ def delete_image(
     )
     saved = tx.images.save(deleted, now=now)
     record_image(deployment, tx, Action.DELETE_IMAGE, by=caller, before=view.image, after=saved)
-    record_shares(deployment, tx, Action.DELETE_IMAGE, by=caller, image=saved, before=ended)
+    record_shares(deployment, tx, Action.DELETE_IMAGE, by=caller, image=view.image, before=ended)
     return replace(view, image=saved, has_shares=False), len(ended)
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from ims.domain.audit import Action
 from ims.domain.caller import Caller
-from ims.domain.image import ImageId, ImageState
+from ims.domain.image import ImageId
 from ims.domain.page import Page, PageRequest, Received, ShareFilter
 from ims.domain.registered_use import UsageSummary
 from ims.domain.rejection import Problems, Violation
@@ -574,15 +574,5 @@ def remove_ended_shares_of(deployment: Deployment, tx: Transaction, image_id: Im
     if view is None:
         return 0
     ended = tx.shares.remove_ended(image_id, now=deployment.now())
-    # Of a deleted image the recipients have been told already that their shares had ended.
-    deleted = view.image.state is ImageState.DELETED
-    record_shares(
-        deployment,
-        tx,
-        Action.EXPIRE_SHARE,
-        by=None,
-        image=view.image,
-        before=ended,
-        unseen_by={share.tenant_id for share in ended} if deleted else None,
-    )
+    record_shares(deployment, tx, Action.EXPIRE_SHARE, by=None, image=view.image, before=ended)
     return len(ended)

@@ -16,7 +16,7 @@ from typing import Final
 
 from ims.domain.audit import DONE, Action, Actor, ActorKind, AuditEvent
 from ims.domain.caller import Caller, Role
-from ims.domain.image import Image, ImageId
+from ims.domain.image import Image, ImageId, ImageState
 from ims.domain.share import Share, ShareStatus
 from ims.domain.tenant import NOBODY, TenantId
 from ims.repository.database import Transaction
@@ -72,18 +72,22 @@ def record_shares(
     image: Image,
     before: Iterable[Share] = (),
     after: Iterable[Share] = (),
-    unseen_by: Collection[TenantId] | None = None,
 ) -> None:
     """Record what became of some shares: an event each, for the owner and for that recipient alone.
 
     Whoever else did it does not learn whose shares they were, nor how many (law 4.6). Recipients learn
-    nothing of shares that they do not see (`unseen_by`; None: those of an owner that they have blocked).
+    nothing of shares that they do not see: of an owner that they have blocked, or of an image that was
+    deleted before, with which, as they have been told, their shares have ended.
     """
     before, after = tuple(before), tuple(after)
-    if unseen_by is None:
-        unseen_by = _unseen_by(tx, image, (*before, *after))
     told = told_of_shares(
-        deployment, action, by=by, image=image, before=before, after=after, unseen_by=unseen_by
+        deployment,
+        action,
+        by=by,
+        image=image,
+        before=before,
+        after=after,
+        unseen_by=_unseen_by(tx, image, (*before, *after)),
     )
     tx.audit_log.add(told)
 
@@ -120,9 +124,11 @@ def told_of_shares(
     return _as_seen(told)
 
 
-def _unseen_by(tx: Transaction, image: Image, shares: Iterable[Share]) -> Collection[TenantId]:
-    accepted = {share.tenant_id for share in shares if share.status is ShareStatus.ACCEPTED}
-    others = {share.tenant_id for share in shares} - accepted
+def _unseen_by(tx: Transaction, image: Image, shares: Collection[Share]) -> Collection[TenantId]:
+    recipients = {share.tenant_id for share in shares}
+    if image.state is ImageState.DELETED:
+        return recipients
+    others = recipients - {each.tenant_id for each in shares if each.status is ShareStatus.ACCEPTED}
     return tx.trust.blocking(image.owner, others) if others else ()
 
 
