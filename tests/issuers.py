@@ -25,6 +25,8 @@ from ims.identity.oidc import OidcIdentity, Trust
 HERE = Path(__file__).parent / "issuer"
 INSTALLED = Path(__file__).parent.parent / "build" / "issuer"
 AUDIENCE = "urn:ims"
+A_DAY = 24 * 3600
+"""How long tokens are good, in seconds: longer than any run of the tests, which are made before it."""
 
 
 class RealIssuer:
@@ -149,7 +151,7 @@ def claims(**changes: object) -> dict[str, Any]:
         "aud": AUDIENCE,
         "sub": "ada",
         "iat": now,
-        "exp": now + 600,
+        "exp": now + A_DAY,
         "tenant": "acme",
         "roles": ["member"],
     }
