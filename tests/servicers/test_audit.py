@@ -355,6 +355,19 @@ def test_a_recipient_that_was_told_of_a_deletion_is_not_told_that_its_share_ende
     assert done(deployment, "ExpireShare") == {OWNER: ["pending PENDING>"]}
 
 
+def test_nor_when_the_image_comes_back_without_it(as_: As, deployment: Deployment, clock: Clock):
+    image = as_(OWNER).active("one")
+    end = {"seconds": int(clock.now().timestamp()) + 60}
+    as_(OWNER).ShareImage(image_id=image.id, recipients=[{"tenant_id": PENDING}], expire_time=end)
+    as_(OWNER).DeleteImage(image_id=image.id)
+    clock.advance(minutes=2)
+
+    as_(OWNER).UndeleteImage(image_id=image.id)
+    sweep(deployment, "one")
+
+    assert done(deployment, "ExpireShare") == {OWNER: ["pending PENDING>"]}
+
+
 def test_nor_that_a_share_of_what_was_deleted_is_ended_for_good(as_: As, deployment: Deployment):
     image_id = an_image_that_is(SHARED, deployment)
     as_(OWNER).DeleteImage(image_id=image_id)

@@ -272,6 +272,9 @@ def undelete_image(
         purge_time=None,
     )
     now = deployment.now()
+    # Those that have ended meanwhile go now, while that is nobody's news but the owner's.
+    lapsed = tx.shares.remove_ended(image_id, now=now)
+    record_shares(deployment, tx, Action.EXPIRE_SHARE, by=None, image=image, before=lapsed)
     saved = tx.images.save(undeleted, now=now)
     restored = tx.shares.those(image_id, now=now)
     record_image(deployment, tx, Action.UNDELETE_IMAGE, by=caller, before=image, after=saved)
