@@ -306,6 +306,10 @@ _ABOUT_QUOTAS: tuple[tuple[Rule, object], ...] = (
 )
 
 _ABOUT_TENANTS: tuple[tuple[Rule, object], ...] = (
+    (
+        tenants.nobody_suspends_the_tenant_that_it_calls_for,
+        a_look_at_a_tenant(caller=a_caller(RECIPIENT, Role.ADMIN)),
+    ),
     (tenants.a_suspended_tenant_does_nothing, Standing(tenant_id=OWNER, suspended=True)),
     (tenants.only_administrators_govern_tenants, a_governance(caller=a_caller())),
     (tenants.only_registered_tenants_are_governed, a_look_at_a_tenant(found=None)),

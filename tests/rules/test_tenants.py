@@ -9,6 +9,7 @@ from ims.rules.tenants import (
     Standing,
     a_suspended_tenant_does_nothing,
     a_tenant_is_registered_in_one_region,
+    nobody_suspends_the_tenant_that_it_calls_for,
     only_administrators_govern_tenants,
     only_registered_tenants_are_governed,
 )
@@ -57,6 +58,18 @@ class TestOnlyRegisteredTenantsAreGoverned:
         violation = the_violation(only_registered_tenants_are_governed, a_look_at_a_tenant(found=None))
 
         assert violation.metadata == {"tenantId": RECIPIENT}
+
+
+class TestNobodySuspendsTheTenantThatItCallsFor:
+    def test_another_one_it_does(self):
+        assert is_kept(nobody_suspends_the_tenant_that_it_calls_for, a_look_at_a_tenant())
+
+    def test_its_own_is_a_field_that_cannot_be(self):
+        own = a_look_at_a_tenant(caller=a_caller(RECIPIENT, Role.ADMIN))
+
+        assert the_violation(nobody_suspends_the_tenant_that_it_calls_for, own).metadata == {
+            "field": "tenant_id"
+        }
 
 
 class TestATenantIsRegisteredInOneRegion:

@@ -73,6 +73,17 @@ def only_registered_tenants_are_governed(attempt: TenantAttempt) -> Iterator[Bre
         )
 
 
+@rule("8.2", Reason.INVALID_FIELD, Category.MALFORMED)
+def nobody_suspends_the_tenant_that_it_calls_for(attempt: TenantAttempt) -> Iterator[Breach]:
+    """Nobody suspends its own tenant: the last administrator would lock everybody out."""
+    if attempt.tenant_id == attempt.caller.tenant_id:
+        yield breach(
+            "tenant_id: it is your own tenant, which you cannot suspend.",
+            subject="tenant_id",
+            field="tenant_id",
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class RegistrationOfTenant(TenantAttempt):
     """Somebody wants the directory to name a tenant."""
@@ -100,6 +111,11 @@ REGISTER_TENANT: tuple[Rule[RegistrationOfTenant], ...] = (
     *GOVERN,
     a_tenant_is_registered_in_one_region,
 )
-GET_TENANT = UPDATE_TENANT = SUSPEND_TENANT = RESUME_TENANT = _GOVERN_TENANT
+GET_TENANT = UPDATE_TENANT = RESUME_TENANT = _GOVERN_TENANT
+SUSPEND_TENANT: tuple[Rule[TenantAttempt], ...] = (
+    *GOVERN,
+    nobody_suspends_the_tenant_that_it_calls_for,
+    only_registered_tenants_are_governed,
+)
 LIST_TENANTS = SET_SHARING_POLICY = GOVERN
 GET_SHARING_POLICY: tuple[Rule[Governance], ...] = (only_administrators_govern_tenants,)
