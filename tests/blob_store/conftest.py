@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest.register_assert_rewrite("blob_store.contract")
+pytest.register_assert_rewrite("blob_store.contract", "blob_store.resumption")
 
 from ims.blob_store.filesystem import FilesystemBlobStore  # noqa: E402  # after the line above
 

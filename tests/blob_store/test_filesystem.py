@@ -21,10 +21,11 @@ from blob_store.contract import (
     commit,
     content,
 )
+from blob_store.resumption import ResumptionContract
 from conftest import cannot_run
 from ims.blob_store import filesystem
 from ims.blob_store.filesystem import FilesystemBlobStore
-from ims.blob_store.interface import KeyInUse
+from ims.blob_store.interface import BlobBusy, KeyInUse
 from ims.domain.rejection import Category, Reason, Rejection
 
 
@@ -64,6 +65,58 @@ def assert_full(rejection):
 
 class TestContract(BlobStoreContract):
     pass
+
+
+class TestResumption(ResumptionContract):
+    @pytest.fixture
+    def elsewhere(self, root):
+        return FilesystemBlobStore(root)
+
+    def test_only_one_writer_at_a_time_goes_on_with_a_blob(self, blobs, elsewhere):
+        writer = blobs.resume_writer(KEY)
+        writer.write(BYTES)
+
+        with pytest.raises(BlobBusy):
+            elsewhere.resume_writer(KEY)
+
+        writer.suspend()
+        elsewhere.resume_writer(KEY).discard()
+
+    def test_what_a_dead_process_wrote_is_kept_and_its_lock_is_not(self, blobs, root):
+        in_another_process(
+            """
+            import os, sys
+            from pathlib import Path
+            from ims.blob_store.filesystem import FilesystemBlobStore
+            writer = FilesystemBlobStore(Path(sys.argv[1])).resume_writer(sys.argv[2])
+            writer.write(b"x" * 1000)
+            os._exit(0)
+            """,
+            root,
+            KEY,
+        )
+
+        writer = blobs.resume_writer(KEY)
+
+        assert writer.size_bytes == 1000
+        writer.discard()
+
+    def test_a_file_whose_writer_commits_meanwhile_is_not_taken_for_unfinished(self, blobs, monkeypatch):
+        first = blobs.resume_writer(KEY)
+        first.write(BYTES)
+        lock = filesystem.fcntl.flock
+
+        def commit_in_between(descriptor, operation):
+            monkeypatch.setattr(filesystem.fcntl, "flock", lock)
+            first.commit()
+            lock(descriptor, operation)
+
+        monkeypatch.setattr(filesystem.fcntl, "flock", commit_in_between)
+
+        with pytest.raises(KeyInUse):
+            blobs.resume_writer(KEY)
+
+        assert content(blobs, KEY) == BYTES
 
 
 class TestLayout:
@@ -269,6 +322,18 @@ class TestFullDisk:
 
         assert_full(rejected.value)
         assert rejected.value.__cause__.errno == errno.EFBIG
+        assert files(root) == set()
+
+    def test_a_full_disk_leaves_nothing_of_what_was_kept(self, blobs, root, small_files_only):
+        writer = blobs.resume_writer(KEY)
+        writer.write(BYTES[:CHUNK])
+        writer.suspend()
+        writer = blobs.resume_writer(KEY)
+
+        with pytest.raises(Rejection) as full:
+            writer.write(BYTES[CHUNK:])
+
+        assert_full(full.value)
         assert files(root) == set()
 
     def test_a_file_that_just_fits_is_stored(self, blobs, small_files_only):

@@ -21,7 +21,7 @@ from blob_store.contract import (
     content,
 )
 from ims.blob_store.filesystem import FilesystemBlobStore
-from ims.blob_store.sealed import SealedBlobs
+from ims.blob_store.sealed import SealedBlobs, kept_bytes, resume_writer
 from ims.domain.rejection import Rejection
 
 DATA_KEY = bytes(range(32))
@@ -364,3 +364,96 @@ class TestParts:
 
         assert b"".join(got) == BYTES[begin:end]
         assert all(len(chunk) == chunk_bytes for chunk in got[:-1])
+
+
+class TestResumption:
+    """A sealed blob that several writers have written, one after the other."""
+
+    def written_in_goes(self, store, places):
+        """Write BYTES, each writer up to the next place; return the runs."""
+        runs = ()
+        for end in (*places, END):
+            writer = resume_writer(store, KEY, DATA_KEY, runs)
+            assert writer.size_bytes == kept_bytes(store, KEY)
+            runs = writer.runs
+            writer.write(BYTES[writer.size_bytes : end])
+            writer.suspend() if end < END else writer.commit()
+        return runs
+
+    def test_who_goes_on_begins_a_run_of_its_own(self, store):
+        runs = self.written_in_goes(store, [CHUNK + 5, 2 * CHUNK + 1])
+
+        assert [run.first_chunk for run in runs] == [1, 2]
+        assert len({run.salt for run in runs}) == 2
+        assert content(SealedBlobs(store, DATA_KEY, runs), KEY) == BYTES
+
+    def test_one_go_needs_no_run_on_record(self, store):
+        assert self.written_in_goes(store, []) == ()
+
+        assert content(SealedBlobs(store, DATA_KEY), KEY) == BYTES
+
+    @given(places=st.lists(st.integers(0, END - 1), max_size=6).map(sorted))
+    def test_wherever_it_is_cut_it_is_read_back(self, tmp_path_factory, places):
+        store = FilesystemBlobStore(tmp_path_factory.mktemp("cut"))
+
+        runs = self.written_in_goes(store, places)
+
+        assert content(SealedBlobs(store, DATA_KEY, runs), KEY) == BYTES
+
+    def test_whole_chunks_are_kept_and_the_rest_is_brought_again(self, store):
+        writer = resume_writer(store, KEY, DATA_KEY, ())
+        writer.write(BYTES[: CHUNK + CHUNK // 2])
+        writer.suspend()
+
+        assert kept_bytes(store, KEY) == CHUNK
+        assert kept_bytes(store, OTHER_KEY) == 0
+
+    def test_a_chunk_that_was_begun_is_sealed_anew_with_another_salt(self, store, tmp_path):
+        writer = resume_writer(store, KEY, DATA_KEY, ())
+        writer.write(BYTES[: CHUNK + 1])
+        writer.suspend()
+        unfinished = tmp_path / "store" / "unfinished" / KEY
+        os.truncate(unfinished, HEADER + 1000)
+
+        again = resume_writer(store, KEY, DATA_KEY, ())
+
+        assert again.size_bytes == 0
+        assert [run.first_chunk for run in again.runs] == [0]
+        again.write(BYTES)
+        again.commit()
+        assert content(SealedBlobs(store, DATA_KEY, again.runs), KEY) == BYTES
+
+    def test_a_chunk_of_an_earlier_run_is_not_taken_for_one_of_a_later(self, store, tmp_path):
+        """Put back, it would be replayed: it has the right place and the right key."""
+        writer = resume_writer(store, KEY, DATA_KEY, ())
+        writer.write(BYTES)
+        writer.suspend()
+        unfinished = tmp_path / "store" / "unfinished" / KEY
+        earlier = unfinished.read_bytes()[HEADER + SEALED_CHUNK : HEADER + 2 * SEALED_CHUNK]
+        os.truncate(unfinished, HEADER + SEALED_CHUNK)
+        writer = resume_writer(store, KEY, DATA_KEY, ())
+        writer.write(BYTES[CHUNK:])
+        writer.commit()
+        with (tmp_path / "store" / "blobs" / KEY[:2] / KEY).open("r+b") as file:
+            file.seek(HEADER + SEALED_CHUNK)
+            file.write(earlier)
+
+        with pytest.raises(Rejection) as damaged:
+            content(SealedBlobs(store, DATA_KEY, writer.runs), KEY)
+        assert_damaged(damaged.value)
+
+    def test_without_its_runs_a_blob_is_not_read(self, store):
+        self.written_in_goes(store, [CHUNK + 1])
+
+        with pytest.raises(Rejection) as damaged:
+            content(SealedBlobs(store, DATA_KEY), KEY)
+        assert_damaged(damaged.value)
+
+    def test_a_wrong_data_key_leaves_what_there_is(self, store):
+        writer = resume_writer(store, KEY, DATA_KEY, ())
+        writer.write(BYTES[: CHUNK + 1])
+        writer.suspend()
+
+        with pytest.raises(ValueError, match="32 bytes"):
+            SealedBlobs(store, b"short")
+        assert kept_bytes(store, KEY) == CHUNK

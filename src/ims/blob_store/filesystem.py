@@ -1,15 +1,17 @@
 """Blobs as files in one folder.
 
-    unfinished/KEY  a blob that is being written
+    unfinished/KEY  a blob that is being written, or waits to be written on
     blobs/KE/KEY    a committed blob, in a folder named after the key's first two characters
 
 A blob is committed by a second link to its file and not by renaming it: a link never replaces
 what is there. A crash right after leaves a spare link in `unfinished`, which goes with the blob.
 
-Any number of processes and machines may have the folder open: no two of them write the same key.
+Any number of processes and machines may have the folder open: who goes on with a blob that another
+writer has begun holds a lock on its file, which the system takes from who dies.
 """
 
 import errno
+import fcntl
 import hashlib
 import os
 import re
@@ -21,6 +23,7 @@ from io import FileIO
 from pathlib import Path
 
 from ims.blob_store.interface import (
+    BlobBusy,
     BlobDeleted,
     BlobWriter,
     KeyInUse,
@@ -43,7 +46,7 @@ _LOST = {errno.ENOENT, errno.EIO, errno.ESTALE, errno.EBADMSG, getattr(errno, "E
 
 
 class FilesystemBlobStore:
-    """A BlobStore in a folder, which it makes when there is none."""
+    """A ResumableBlobStore in a folder, which it makes when there is none."""
 
     def __init__(self, root: Path) -> None:
         self._blobs = root / "blobs"
@@ -58,7 +61,35 @@ class FilesystemBlobStore:
         committed, unfinished = self._path(key), self._unfinished / key
         publish = partial(self._publish, unfinished, committed)
         with _no_room_is_a_rejection():
-            return _FileWriter(unfinished, publish=publish, hashed=hashed)
+            return _FileWriter(_new_file(unfinished), unfinished, publish=publish, hashed=hashed)
+
+    def kept_bytes(self, key: BlobKey) -> int:
+        self._path(key)  # judges the key
+        with _loss_is_a_rejection():
+            try:
+                return (self._unfinished / key).stat().st_size
+            except FileNotFoundError:
+                return 0
+
+    def resume_writer(self, key: BlobKey, *, first_bytes: int = 0, step_bytes: int = 1) -> BlobWriter:
+        committed, unfinished = self._path(key), self._unfinished / key
+        publish = partial(self._publish, unfinished, committed)
+        with _no_room_is_a_rejection():
+            file = _own_file(unfinished)
+            try:
+                # Under the lock: nobody commits the blob from now on but this writer.
+                if committed.exists():
+                    raise KeyInUse("The key holds a blob already.")
+                there = os.fstat(file.fileno()).st_size
+                kept = 0
+                if there >= first_bytes:
+                    kept = there - (there - first_bytes) % step_bytes
+                file.truncate(kept)
+                file.seek(kept)
+                return _FileWriter(file, unfinished, publish=publish, hashed=False, kept_bytes=kept)
+            except BaseException:
+                file.close()
+                raise
 
     def size_bytes(self, key: BlobKey) -> int:
         with _loss_is_a_rejection():
@@ -121,16 +152,21 @@ class FilesystemBlobStore:
 class _FileWriter:
     """A BlobWriter on a file that no one else knows until it is published."""
 
-    def __init__(self, unfinished: Path, *, publish: Callable[[], None], hashed: bool) -> None:
+    def __init__(
+        self,
+        file: FileIO,
+        unfinished: Path,
+        *,
+        publish: Callable[[], None],
+        hashed: bool,
+        kept_bytes: int = 0,
+    ) -> None:
+        self._file = file
         self._unfinished = unfinished
         self._publish = publish
         self._digest = hashlib.sha256() if hashed else None
-        self._size_bytes = 0
-        self._written_back_bytes = 0
-        try:
-            self._file = FileIO(unfinished, "xb", opener=_open_private)
-        except FileExistsError as error:
-            raise KeyInUse("The key is being written already.") from error
+        self._size_bytes = kept_bytes
+        self._written_back_bytes = kept_bytes
 
     @property
     def size_bytes(self) -> int:
@@ -165,6 +201,15 @@ class _FileWriter:
             with suppress(OSError):  # what a late close cannot write is not wanted any more
                 self._file.close()
             self._unfinished.unlink(missing_ok=True)
+
+    def suspend(self) -> None:
+        if self._file.closed:
+            return
+        with self._discarding_on_error():
+            os.fsync(self._file.fileno())
+            # The file's name as well, which nobody else has made durable.
+            _sync_folder(self._unfinished.parent)
+            self._file.close()
 
     @contextmanager
     def _discarding_on_error(self) -> Iterator[None]:
@@ -231,6 +276,39 @@ def _loss_is_a_rejection() -> Iterator[None]:
         yield
     except OSError as error:
         raise (data_damaged() if error.errno in _LOST else storage_unavailable()) from error
+
+
+def _new_file(path: Path) -> FileIO:
+    try:
+        return FileIO(path, "xb", opener=_open_private)
+    except FileExistsError as error:
+        raise KeyInUse("The key is being written already.") from error
+
+
+def _own_file(path: Path) -> FileIO:
+    """Return a file, made where there is none, that nobody else writes to as long as it is open."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode=0o600)
+        file = FileIO(descriptor, "r+b")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(path, descriptor):
+                return file
+        except BlockingIOError as error:
+            file.close()
+            raise BlobBusy("The blob is being written already.") from error
+        except BaseException:
+            file.close()
+            raise
+        # Its writer has committed or discarded it in between.
+        file.close()
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _open_private(path: str, flags: int) -> int:

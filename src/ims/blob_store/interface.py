@@ -9,7 +9,9 @@ from ims.domain.rejection import Category, Reason, Rejection, reject
 
 
 class BlobWriter(Protocol):
-    """Takes a blob's bytes; nothing is visible before `commit`, and `commit` or `discard` ends it.
+    """Takes a blob's bytes; nothing is visible before `commit`.
+
+    `commit`, `discard` or `suspend` ends it.
 
     Whatever `write` or `commit` raises ends it as well, with everything written discarded.
     Belongs to one thread; writers of different keys may run in parallel.
@@ -39,7 +41,13 @@ class BlobWriter(Protocol):
     def discard(self) -> None:
         """Forget everything written and free its space. May be called at any time, more than once.
 
-        After `commit` it does nothing: the blob stays.
+        After `commit` it does nothing: the blob stays. So it does after `suspend`.
+        """
+
+    def suspend(self) -> None:
+        """Keep what was written, durably, for another writer to go on with; ends this one.
+
+        Raises like `write`. A crash keeps it too, but for what was written last.
         """
 
 
@@ -81,8 +89,31 @@ class BlobStore(Protocol):
         """Yield the key of every committed blob, in no order."""
 
 
+class ResumableBlobStore(BlobStore, Protocol):
+    """A BlobStore in which a blob may be written by several writers, one after the other.
+
+    In whatever process, and on whatever machine.
+    """
+
+    def kept_bytes(self, key: BlobKey) -> int:
+        """Return how much there is of a blob that is not committed; 0 where there is nothing."""
+
+    def resume_writer(self, key: BlobKey, *, first_bytes: int = 0, step_bytes: int = 1) -> BlobWriter:
+        """Go on with a blob whose writer was suspended or has died, or begin it. It is not hashed.
+
+        The writer's `size_bytes` says from where on: what was written last may have to be written
+        again. It is 0, or `first_bytes` and a multiple of `step_bytes`; a caller that names them has
+        all its writes end at such places. Raises KeyInUse when the blob is committed, BlobBusy while
+        another writer is found at work on it, and Rejection STORAGE_FULL.
+        """
+
+
 class KeyInUse(Exception):
     """A key was given twice. Keys are made once, so this is a bug and no Rejection."""
+
+
+class BlobBusy(Exception):
+    """A blob is being written by another writer at this moment."""
 
 
 class BlobDeleted(Exception):

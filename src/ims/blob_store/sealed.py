@@ -21,11 +21,17 @@ So a chunk opens only as this chunk of this blob, and only as the last if it was
 changed, moved or taken from elsewhere is noticed when it is read, and chunks that are missing or too
 many when the end is. Thanks to the salt no nonce repeats under a key even if two blobs are written
 with one data key.
+
+Who goes on with a blob that another writer has begun may bring other bytes than that one did, and no
+nonce may repeat then either. So the chunks from there on are a run of their own: sealed with a salt of
+their own, which stands in place of the header's in what is said above. The blob does not hold it; who
+reads the blob is to know its runs.
 """
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from cryptography.exceptions import InvalidTag
@@ -33,8 +39,13 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from ims.blob_store.interface import BlobStore, BlobWriter, data_damaged
-from ims.domain.image import BlobKey
+from ims.blob_store.interface import (
+    BlobStore,
+    BlobWriter,
+    ResumableBlobStore,
+    data_damaged,
+)
+from ims.domain.image import BlobKey, SealRun
 
 DATA_KEY_BYTES = 32
 
@@ -55,18 +66,22 @@ class SealedBlobs:
     that the blob was written with.
     """
 
-    def __init__(self, store: BlobStore, data_key: bytes) -> None:
+    def __init__(self, store: BlobStore, data_key: bytes, runs: Sequence[SealRun] = ()) -> None:
+        """Take the store, a data key of 32 bytes, and the blob's runs if it has any beside its first.
+
+        With runs it is a view of that one blob.
+        """
         if len(data_key) != DATA_KEY_BYTES:
             raise ValueError(f"A data key has {DATA_KEY_BYTES} bytes.")
         self._store = store
         self._data_key = data_key
+        self._runs = tuple(runs)
 
     def open_writer(self, key: BlobKey, *, hashed: bool = True) -> BlobWriter:
         header = _MAGIC + os.urandom(_SALT_BYTES)
         cipher = _ChunkCipher(self._data_key, header, key)
         writer = self._store.open_writer(key, hashed=False)
-        writer.write(header)
-        return _SealedWriter(writer, cipher, hashed=hashed)
+        return SealedWriter(writer, cipher, header=header, digest=hashlib.sha256() if hashed else None)
 
     def size_bytes(self, key: BlobKey) -> int:
         """Return the plaintext's size, worked out from the blob's: not authentic as its bytes are.
@@ -93,7 +108,7 @@ class SealedBlobs:
         last = _chunk_count(size_bytes) - 1
         first_read = min(offset_bytes // _CHUNK_BYTES, last)
         last_read = max(first_read, (end_bytes - 1) // _CHUNK_BYTES)
-        cipher = _ChunkCipher(self._data_key, self._header(key), key)
+        ciphers = self._ciphers(key)
         sealed_chunks = self._store.read(
             key,
             offset_bytes=_place(first_read),
@@ -101,7 +116,7 @@ class SealedBlobs:
             chunk_bytes=_SEALED_CHUNK_BYTES,
         )
         opened_chunks = (
-            cipher.open(number, chunk, last=number == last)
+            ciphers.of(number).open(number, chunk, last=number == last)
             for number, chunk in enumerate(sealed_chunks, first_read)
         )
         return _part(
@@ -117,6 +132,11 @@ class SealedBlobs:
     def keys(self) -> Iterator[BlobKey]:
         return self._store.keys()
 
+    def _ciphers(self, key: BlobKey) -> "_Ciphers":
+        ciphers = [_ChunkCipher(self._data_key, self._header(key), key)]
+        ciphers += (_ChunkCipher(self._data_key, _MAGIC + run.salt, key) for run in self._runs)
+        return _Ciphers(firsts=[0, *(run.first_chunk for run in self._runs)], ciphers=ciphers)
+
     def _header(self, key: BlobKey) -> bytes:
         """Return a blob's header as it stands: it is authentic if the chunks are."""
         return b"".join(
@@ -124,17 +144,64 @@ class SealedBlobs:
         )
 
 
-class _SealedWriter:
-    """Seals a chunk once it is full and more follows: only then it is known not to be the last."""
+def kept_bytes(store: ResumableBlobStore, key: BlobKey) -> int:
+    """Return how much plaintext there is of a sealed blob that is not committed: whole chunks."""
+    return _kept_chunks(store.kept_bytes(key)) * _CHUNK_BYTES
 
-    def __init__(self, writer: BlobWriter, cipher: "_ChunkCipher", *, hashed: bool) -> None:
+
+def _kept_chunks(blob_bytes: int) -> int:
+    return max(0, blob_bytes - _HEADER_BYTES) // _SEALED_CHUNK_BYTES
+
+
+def resume_writer(
+    store: ResumableBlobStore, key: BlobKey, data_key: bytes, runs: Sequence[SealRun]
+) -> "SealedWriter":
+    """Go on with a sealed blob whose runs are known, or begin it.
+
+    The writer's `runs` have to be on record before the first byte is written with it.
+    """
+    writer = store.resume_writer(key, first_bytes=_HEADER_BYTES, step_bytes=_SEALED_CHUNK_BYTES)
+    try:
+        salt = os.urandom(_SALT_BYTES)
+        cipher = _ChunkCipher(data_key, _MAGIC + salt, key)
+        if not writer.size_bytes:
+            return SealedWriter(writer, cipher, header=_MAGIC + salt)
+        chunks = _kept_chunks(writer.size_bytes)
+        earlier = tuple(run for run in runs if run.first_chunk < chunks)
+        mine = SealRun(first_chunk=chunks, salt=salt)
+        return SealedWriter(writer, cipher, runs=(*earlier, mine), chunks_sealed=chunks)
+    except BaseException:
+        writer.suspend()
+        raise
+
+
+class SealedWriter:
+    """A BlobWriter that seals a chunk once it is full and more follows.
+
+    Only then it is known not to be the last.
+    """
+
+    def __init__(
+        self,
+        writer: BlobWriter,
+        cipher: "_ChunkCipher",
+        *,
+        digest: "hashlib._Hash | None" = None,
+        header: bytes = b"",
+        runs: tuple[SealRun, ...] = (),
+        chunks_sealed: int = 0,
+    ) -> None:
+        self.runs = runs
+        """The runs that the blob has by now, beside its first."""
         self._writer = writer
         self._cipher = cipher
+        self._header = header
+        """What is still to be written before the first chunk."""
         self._held = bytearray(_CHUNK_BYTES)  # made once: growing it anew costs more than sealing
         self._held_bytes = 0
-        self._chunks_sealed = 0
-        self._size_bytes = 0
-        self._digest = hashlib.sha256() if hashed else None
+        self._chunks_sealed = chunks_sealed
+        self._size_bytes = chunks_sealed * _CHUNK_BYTES
+        self._digest = digest
 
     @property
     def size_bytes(self) -> int:
@@ -166,11 +233,28 @@ class _SealedWriter:
     def discard(self) -> None:
         self._writer.discard()
 
+    def suspend(self) -> None:
+        # What is held has to be brought again: whether it is the last is not known yet.
+        self._writer.suspend()
+
     def _seal_held(self, *, last: bool) -> None:
         held = memoryview(self._held)[: self._held_bytes]
-        self._writer.write(self._cipher.seal(self._chunks_sealed, held, last=last))
+        self._writer.write(self._header + self._cipher.seal(self._chunks_sealed, held, last=last))
+        self._header = b""
         self._chunks_sealed += 1
         self._held_bytes = 0
+
+
+class _Ciphers:
+    """The ciphers of a blob's runs."""
+
+    def __init__(self, *, firsts: list[int], ciphers: "list[_ChunkCipher]") -> None:
+        self._firsts = firsts
+        self._ciphers = ciphers
+
+    def of(self, number: int) -> "_ChunkCipher":
+        """Return the cipher of a chunk."""
+        return self._ciphers[bisect_right(self._firsts, number) - 1]
 
 
 class _ChunkCipher:

@@ -154,6 +154,16 @@ class OperatingSystem:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SealRun:
+    """Chunks of a sealed blob that one writer sealed who went on with another's work."""
+
+    first_chunk: int
+    """Their first one, from 0; the last is the one before the next run."""
+    salt: bytes
+    """32 bytes, not secret."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Disk:
     """One disk of an image; everything from `capacity_bytes` on is known once it is stored."""
 
@@ -172,6 +182,8 @@ class Disk:
     blob_key: BlobKey = BlobKey("")
     wrapped_data_key: bytes = b""
     """The data key that the blob is encrypted with, itself encrypted; empty when it is not."""
+    seal_runs: tuple[SealRun, ...] = ()
+    """The runs of a sealed blob beside its first."""
 
 
 @dataclass(frozen=True, kw_only=True)

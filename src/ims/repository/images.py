@@ -36,6 +36,7 @@ from ims.domain.tenant import Region, TenantId
 from ims.domain.view import ReadyView, View
 from ims.repository import listing
 from ims.repository.renderer import Renderer
+from ims.repository.seal_runs import to_documents, to_seal_runs
 from ims.repository.share_conditions import is_shown, lasts
 from ims.repository.shares import LISTED, SHARE_COLUMNS, to_share
 from ims.repository.statement import Rows, Statement
@@ -688,8 +689,11 @@ _DOCUMENTS = {"os", "source", "disks", "tags"}
 
 def _to_document(disk: Disk) -> dict[str, Any]:
     document = {**asdict(disk), "wrapped_data_key": disk.wrapped_data_key.hex()}
-    if not disk.announced_bytes:
-        del document["announced_bytes"]  # a version from before the quotas knows no such thing
+    document["seal_runs"] = to_documents(disk.seal_runs)
+    # A version from before there was such a thing knows none of them.
+    for name in ("announced_bytes", "seal_runs"):
+        if not document[name]:
+            del document[name]
     return document
 
 
@@ -776,6 +780,7 @@ def _to_disks(documents: str) -> tuple[Disk, ...]:
                 "format": DiskFormat(values["format"]),
                 "state": DiskState(values["state"]),
                 "wrapped_data_key": bytes.fromhex(values["wrapped_data_key"]),
+                "seal_runs": to_seal_runs(values.get("seal_runs", [])),
             }
         )
         for values in json.loads(documents)
