@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import google_crc32c
 import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
@@ -20,6 +21,9 @@ from ims.v1 import (
     image_service_pb2_grpc,
     sharing_service_pb2,
     sharing_service_pb2_grpc,
+    upload_pb2,
+    upload_service_pb2,
+    upload_service_pb2_grpc,
     use_service_pb2,
     use_service_pb2_grpc,
 )
@@ -29,6 +33,7 @@ SERVICES = {
     "SharingService": (sharing_service_pb2, sharing_service_pb2_grpc.SharingServiceStub),
     "AdminService": (admin_service_pb2, admin_service_pb2_grpc.AdminServiceStub),
     "UseService": (use_service_pb2, use_service_pb2_grpc.UseServiceStub),
+    "UploadService": (upload_service_pb2, upload_service_pb2_grpc.UploadServiceStub),
     "AuditService": (audit_service_pb2, audit_service_pb2_grpc.AuditServiceStub),
 }
 METHODS = {
@@ -39,6 +44,7 @@ METHODS = {
 """Every RPC of ours by its name."""
 
 CHUNK_BYTES = 64 * 1024
+MIB = 1024**2
 TIMEOUT_SECONDS = 60
 STATUS = "grpc-status-details-bin"
 REQUEST_ID = "ims-request-id"
@@ -120,6 +126,17 @@ class Tenant:
         }
         return self.call("UploadImageData", upload_messages(announced, content))
 
+    def start_upload(self, image_id: str, content: bytes, **fields: Any) -> upload_pb2.Upload:
+        """Start an upload that can be gone on with; it announces the content as it is."""
+        announced = {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        return self.StartUpload(image_id=image_id, **(announced | fields)).upload
+
+    def write_upload(
+        self, upload: upload_pb2.Upload, content: bytes, *, offset_bytes: int = 0, **start: Any
+    ) -> upload_pb2.Upload:
+        """Bring some bytes of an upload, in chunks of a MiB."""
+        return self.call("WriteUpload", write_messages(upload, content, offset_bytes, **start)).upload
+
     def active(
         self, name: str, content: bytes = b"bytes of a disk " * 64, **fields: Any
     ) -> image_pb2.Image:
@@ -153,6 +170,23 @@ def upload_messages(
     yield message(start=start)
     for offset in range(0, len(content), CHUNK_BYTES):
         yield message(chunk=content[offset : offset + CHUNK_BYTES])
+
+
+def write_messages(
+    upload: upload_pb2.Upload, content: bytes, offset_bytes: int = 0, **start: Any
+) -> Iterator[upload_service_pb2.WriteUploadRequest]:
+    message = upload_service_pb2.WriteUploadRequest
+    begun = {
+        "image_id": upload.image_id,
+        "disk_index": upload.disk_index,
+        "upload_id": upload.id,
+        "offset_bytes": offset_bytes,
+        **start,
+    }
+    yield message(start=begun)
+    for place in range(0, len(content), MIB):
+        data = content[place : place + MIB]
+        yield message(chunk={"data": data, "crc32c": google_crc32c.value(data)})
 
 
 def _arity(streaming: bool) -> str:

@@ -40,6 +40,7 @@ from ims.servicers.patience import Patience
 from ims.servicers.reflection import add_reflection
 from ims.servicers.sharing_servicer import SharingServicer
 from ims.servicers.tls import CertificateFiles, Certificates, UnusableCertificate, names_of, no_names
+from ims.servicers.upload_servicer import UploadServicer
 from ims.servicers.use_servicer import UseServicer
 from ims.settings import ClientSetting, OidcSetting, Settings, SettingsError
 from ims.use_cases.checkup import Finding, check_up
@@ -56,6 +57,8 @@ from ims.v1 import (
     image_service_pb2_grpc,
     sharing_service_pb2,
     sharing_service_pb2_grpc,
+    upload_service_pb2,
+    upload_service_pb2_grpc,
     use_service_pb2,
     use_service_pb2_grpc,
 )
@@ -70,6 +73,7 @@ SERVICES: Final = tuple(
         (sharing_service_pb2, "SharingService"),
         (admin_service_pb2, "AdminService"),
         (use_service_pb2, "UseService"),
+        (upload_service_pb2, "UploadService"),
         (audit_service_pb2, "AuditService"),
     )
 )
@@ -146,6 +150,9 @@ class Service:
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(self.deployment), server)
         use_service_pb2_grpc.add_UseServiceServicer_to_server(UseServicer(self.deployment), server)
+        upload_service_pb2_grpc.add_UploadServiceServicer_to_server(
+            UploadServicer(self.deployment), server
+        )
         audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(self.deployment), server)
         self._health.add_to(server)
         add_reflection(server, (*SERVICES, HEALTH_SERVICE))
@@ -297,6 +304,7 @@ def _make_deployment(
         request_memory=timedelta(seconds=settings.request_memory_seconds),
         audit_retention=timedelta(days=settings.audit_retention_days),
         upload_lease=timedelta(seconds=settings.upload_lease_seconds),
+        upload_patience=timedelta(seconds=settings.upload_patience_seconds),
         page_token_key=page_token_key,
         chunk_bytes=settings.chunk_bytes,
         now=now,

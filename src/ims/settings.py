@@ -219,6 +219,8 @@ class Settings(BaseSettings):
     """How often deleted images whose grace period has ended are purged, and dead uploads given up."""
     upload_lease_seconds: float = Field(20, gt=0)
     """After how long an upload is given up whose process is not heard of any more."""
+    upload_patience_seconds: float = Field(24 * 3600, gt=0)
+    """How long an interrupted upload that can be gone on with waits for that (law 5.11)."""
 
     shares_per_image: int = Field(128, ge=0, le=100_000)
     """With how many tenants an image can be shared (law 3.5)."""

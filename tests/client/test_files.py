@@ -9,7 +9,6 @@ import pytest
 
 from disk_files.makers import TINY_QCOW2
 from ims.client import (
-    Client,
     DamagedDownload,
     Declined,
     Disk,
@@ -86,7 +85,7 @@ class TestUpload:
         with pytest.raises(StopAsyncIteration):
             acme.upload(image.id, disk_file, sha256=SHA256, progress=stop)
 
-        assert acme.get_image(image.id).disks[0].state == Disk.EMPTY
+        assert acme.get_upload(image.id).size_bytes == len(CONTENT)
 
     def test_a_file_that_is_not_there_is_an_os_error(self, acme, image, tmp_path):
         with pytest.raises(FileNotFoundError):
@@ -204,7 +203,7 @@ class TestLyingServers:
         client = scripted(DownloadImageData=download_script(**script))
 
         with pytest.raises(error):
-            client.download("an-id", target, overwrite=overwrite)
+            client.download("an-id", target, overwrite=overwrite, patience_seconds=0)
 
         assert [path.read_bytes() for path in tmp_path.iterdir()] == ([b"old"] if overwrite else [])
 
@@ -286,22 +285,22 @@ class TestCreateFromFile:
         image = next(acme.list_images())
         assert image.id in caught.value.__notes__[0]
 
-    def test_an_upload_that_ends_busy_is_deleted_when_it_is_idle(self, acme, disk_file, monkeypatch):
-        monkeypatch.setattr("ims.client.files._IDLE_PAUSE_SECONDS", 0.01)
-        delete, tries = Client.delete_image, []
-
-        def busy_at_first(self, image_id, **options):
-            tries.append(image_id)
-            if len(tries) < 3:
-                raise Declined("busy", code="FAILED_PRECONDITION", reason="IMAGE_BUSY")
-            return delete(self, image_id, **options)
-
-        monkeypatch.setattr(Client, "delete_image", busy_at_first)
+    def test_a_broken_off_upload_takes_its_record_along(self, acme, disk_file):
         with pytest.raises(ZeroDivisionError):
             acme.create_from_file(disk_file, name="x", progress=lambda *_: 1 / 0)
 
-        assert len(tries) == 3
         assert list(acme.list_images()) == []
+
+    def test_a_broken_off_upload_that_is_kept_is_gone_on_with(self, acme, disk_file):
+        with pytest.raises(ZeroDivisionError):
+            acme.create_from_file(disk_file, name="x", keep=True, progress=lambda *_: 1 / 0)
+        (image,) = acme.list_images()
+        steps = Steps()
+
+        uploaded = acme.upload(image.id, disk_file, progress=steps)
+
+        assert uploaded.disk.sha256 == SHA256
+        assert steps[0][0] > CHUNK_BYTES
 
     def test_a_file_whose_name_is_no_text_can_be_uploaded(self, acme, tmp_path):
         path = tmp_path / os.fsdecode(b"caf\xe9.img")

@@ -95,13 +95,16 @@ class TestLostAnswers:
         path = tmp_path / "disk.img"
         path.write_bytes(CONTENT)
         image = acme.create_image(name="one", type=Image.SYSTEM_DISK, formats=[Disk.RAW])
-        upload = LosesAnswers(acme._images.UploadImageData, 2)
-        monkeypatch.setattr(acme._images, "UploadImageData", upload)
+        monkeypatch.setattr(acme._uploads, "WriteUpload", LosesAnswers(acme._uploads.WriteUpload, 1))
+        finish = LosesAnswers(acme._uploads.FinishUpload, 2)
+        monkeypatch.setattr(acme._uploads, "FinishUpload", finish)
+        steps = []
 
-        answer = acme.upload(image.id, path)
+        answer = acme.upload(image.id, path, progress=lambda *step: steps.append(step))
 
         assert answer.image.state == Image.ACTIVE
         assert acme.get_image(image.id) == answer.image
+        assert steps == [(len(CONTENT), len(CONTENT))]
 
     def test_of_an_upload_from_elsewhere_the_caller_decides(self, acme, monkeypatch):
         """Its chunks are gone when they have been sent."""

@@ -6,7 +6,6 @@ import threading
 import pytest
 
 from ims.client import DamagedDownload, Declined, Disk, Image
-from ims.client.files import _when_idle
 from ims.v1.image_service_pb2 import DownloadImageDataResponse
 
 CONTENT = b"bytes of a disk " * 1024
@@ -92,7 +91,8 @@ class TestUpload:
         go_on.set()
 
         monkeypatch.undo()
-        _when_idle(lambda: acme.delete_image(image.id))
+        while acme.get_image(image.id).state != Image.QUEUED:
+            pass
 
 
 class TestDownload:

@@ -18,6 +18,7 @@ from ims.servicers.audit_servicer import AuditServicer
 from ims.servicers.errors import CODES
 from ims.servicers.image_servicer import ImageServicer
 from ims.servicers.sharing_servicer import SharingServicer
+from ims.servicers.upload_servicer import UploadServicer
 from ims.servicers.use_servicer import UseServicer
 from ims.use_cases import (
     audit,
@@ -25,6 +26,7 @@ from ims.use_cases import (
     images,
     quotas,
     registered_uses,
+    resumable_uploads,
     sharing,
     tenants,
     trust,
@@ -37,9 +39,13 @@ SERVICERS = {
     "AdminService": AdminServicer,
     "UseService": UseServicer,
     "AuditService": AuditServicer,
+    "UploadService": UploadServicer,
 }
 REASONS = described_reasons()
-USE_CASES = (audit, images, image_data, quotas, registered_uses, sharing, tenants, trust, use)
+USE_CASES = (
+    *(audit, images, image_data, quotas, registered_uses, resumable_uploads, sharing, tenants, trust),
+    use,
+)
 
 GENERAL = {
     Reason.UNAUTHENTICATED,
@@ -70,6 +76,9 @@ READING = {
     "GetUsage",
     "ListAuditEvents",
     "ExportAuditEvents",
+    "GetUpload",
+    # Brings bytes, and can be repeated without harm: it says from where on.
+    "WriteUpload",
 }
 """What changes nothing."""
 
@@ -91,6 +100,24 @@ RAISED_DIRECTLY = {
         Reason.KEY_UNAVAILABLE,
     },
     "ExportAuditEvents": {Reason.TOO_MANY_TRANSFERS},
+    "StartUpload": {Reason.STORAGE_UNAVAILABLE, Reason.KEY_UNAVAILABLE},
+    "WriteUpload": {
+        Reason.CHUNK_DAMAGED,
+        Reason.TOO_MANY_TRANSFERS,
+        Reason.STORAGE_FULL,
+        Reason.STORAGE_UNAVAILABLE,
+        Reason.UPLOAD_BUSY,
+        Reason.UPLOAD_SUPERSEDED,
+    },
+    "GetUpload": {Reason.STORAGE_UNAVAILABLE},
+    "FinishUpload": {
+        Reason.TOO_MANY_TRANSFERS,
+        Reason.DISK_DATA_DAMAGED,
+        Reason.STORAGE_FULL,
+        Reason.STORAGE_UNAVAILABLE,
+        Reason.UPLOAD_BUSY,
+        Reason.UPLOAD_SUPERSEDED,
+    },
 }
 """What no rule says, but a store, a key or a crowd."""
 

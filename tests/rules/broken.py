@@ -49,6 +49,7 @@ from ims.rules import (
     sharing,
     tenants,
     trust,
+    uploads,
     use,
     visibility,
 )
@@ -67,10 +68,12 @@ from rules.facts import (
     a_download,
     a_draft,
     a_draft_of,
+    a_found_upload,
     a_governance,
     a_look_at_a_share,
     a_look_at_a_tenant,
     a_look_at_quotas,
+    a_progress,
     a_query,
     a_recipients_attempt,
     a_registered_tenant,
@@ -209,6 +212,9 @@ _ABOUT_IMAGE_DATA: tuple[tuple[Rule, object], ...] = (
         an_arrived_file(disk=a_disk(role=DiskRole.SYSTEM, capacity_bytes=1025 * GIB)),
     ),
     (image_data.a_download_begins_within_the_file, a_download(offset_bytes=1001)),
+    (uploads.the_upload_is_one_of_the_disk, a_found_upload(upload=None)),
+    (uploads.a_writer_goes_on_where_the_upload_has_come_to, a_progress(offset_bytes=499)),
+    (uploads.only_a_whole_upload_is_finished, a_progress(received_bytes=999)),
 )
 
 _ABOUT_SHARING: tuple[tuple[Rule, object], ...] = (

@@ -21,10 +21,12 @@ from ims.domain.caller import Role
 from ims.domain.disk_file import DiskFileReport
 from ims.domain.image import (
     GIB,
+    BlobKey,
     Disk,
     DiskFormat,
     DiskRole,
     Image,
+    ImageId,
     ImageState,
     ImageType,
     Source,
@@ -35,6 +37,7 @@ from ims.domain.rejection import FieldProblem, Violation
 from ims.domain.repetition import RememberedCall, RepeatableCall
 from ims.domain.tenant import RegisteredTenant
 from ims.domain.trust import TrustRules
+from ims.domain.upload import Upload
 from ims.domain.use import Purpose, Use
 from ims.domain.vault import Vault, VaultType
 from ims.rules.attempt import Attempt
@@ -56,6 +59,7 @@ from ims.rules.repetition import Repetition
 from ims.rules.sharing import AcceptAttempt, OneShareAttempt, ShareAttempt, ShareUpdateAttempt
 from ims.rules.tenants import Governance, RegistrationOfTenant, TenantAttempt
 from ims.rules.trust import TrustAttempt
+from ims.rules.uploads import FoundUpload, Progress
 from ims.rules.use import Representation, UseAttempt
 from ims.rules.visibility import Sight
 
@@ -311,6 +315,42 @@ def a_download(**changes) -> DownloadAttempt:
         **changes,
     }
     return DownloadAttempt(**given)
+
+
+def a_started_upload(**changes) -> Upload:
+    given = {
+        "blob_key": BlobKey("an-upload"),
+        "image_id": ImageId("an-image"),
+        "disk_index": 0,
+        "size_bytes": 1000,
+        "sha256": SHA256,
+        **changes,
+    }
+    return Upload(**given)
+
+
+def a_found_upload(**changes) -> FoundUpload:
+    """OWNER goes on with the upload of its image's disk."""
+    given = {
+        "caller": a_caller(),
+        "image": a_draft(),
+        "disk_index": 0,
+        "upload": a_started_upload(),
+        "key_usable": False,
+        **changes,
+    }
+    return FoundUpload(**given)
+
+
+def a_progress(**changes) -> Progress:
+    """An upload that has come half the way."""
+    given = {
+        "upload": a_started_upload(),
+        "received_bytes": 500,
+        "offset_bytes": 500,
+        **changes,
+    }
+    return Progress(**given)
 
 
 # --- knowing of images, and using them ---

@@ -1,17 +1,18 @@
 """Images in every situation, straight into the catalogue, and a valid request of every RPC."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
 from builders import HOME, OWNER, a_registered_use, a_share, an_accepted_share, an_image
-from calling import METHODS, request_class, upload_messages
+from calling import METHODS, request_class, upload_messages, write_messages
 from ims.domain.image import BlobKey, ImageState
 from ims.domain.share import ShareStatus
 from ims.domain.tenant import RegisteredTenant, TenantId
 from ims.domain.trust import TrustRules
 from ims.use_cases.deployment import Deployment
+from ims.v1 import upload_pb2
 
 PRIVATE, SHARED, PUBLIC = "private", "shared", "public"
 DEACTIVATED, DELETED, NEVER_EXISTED = "deactivated", "deleted", "never existed"
@@ -166,6 +167,11 @@ def fields_of(rpc: str, image_id: str) -> dict[str, Any]:
         "ReleaseUse": {"image_id": image_id, "kind": "VOLUME", "consumer_id": "the-volume"},
         "ListUses": {"image_id": image_id},
         "GetUsage": {"image_id": image_id},
+        "StartUpload": {"image_id": image_id, "size_bytes": 4, "sha256": "00" * 32},
+        "WriteUpload": {"start": {"image_id": image_id, "upload_id": A_NEVER_GIVEN_ID}},
+        "GetUpload": {"image_id": image_id, "upload_id": A_NEVER_GIVEN_ID},
+        "FinishUpload": {"image_id": image_id, "upload_id": A_NEVER_GIVEN_ID},
+        "AbortUpload": {"image_id": image_id, "upload_id": A_NEVER_GIVEN_ID},
         "ListAuditEvents": {"filter": {"image_id": image_id}},
         "ExportAuditEvents": {"filter": {"image_id": image_id}},
     }[rpc]
@@ -185,10 +191,14 @@ def messages_of(rpc: str, request: Any) -> Any:
     """Return the request, or, where a stream is taken, it and four bytes behind it."""
     if not METHODS[rpc][1].client_streaming:
         return request
-    return _followed_by_bytes(request)
+    of_an_upload = {"UploadImageData": upload_messages({}, b"four"), "WriteUpload": _WRITTEN}
+    return _followed_by_bytes(request, of_an_upload[rpc])
 
 
-def _followed_by_bytes(start: Any) -> Iterator[Any]:
-    _, *chunks = upload_messages({}, b"four")
+_WRITTEN = tuple(write_messages(upload_pb2.Upload(), b"four"))
+
+
+def _followed_by_bytes(start: Any, messages: Iterable[Any]) -> Iterator[Any]:
+    _, *chunks = messages
     yield start
     yield from chunks

@@ -156,6 +156,9 @@ LEAVES = {
             "SAVING>ACTIVE fields=min_disk_gib disk=0 storedBytes=4",
         ]
     },
+    "StartUpload": {OWNER: ["QUEUED>SAVING disk=0 announcedBytes=4"]},
+    "FinishUpload": {OWNER: ["SAVING>ACTIVE fields=min_disk_gib disk=0 storedBytes=4"]},
+    "AbortUpload": {OWNER: ["SAVING>QUEUED"]},
     "ShareImage": {OWNER: ["newcomer >PENDING"], "newcomer": ["newcomer >PENDING"]},
     "UnshareImage": _with_each(_ENDED),
     "AcceptShare": _for_both(PENDING, ["pending PENDING>ACCEPTED"]),

@@ -46,6 +46,9 @@ SUCCEEDS = {
     "DeactivateImage": (OWNER, PRIVATE),
     "ReactivateImage": (OWNER, DEACTIVATED),
     "UploadImageData": (OWNER, "queued"),
+    "StartUpload": (OWNER, "queued"),
+    "FinishUpload": (OWNER, "brought"),
+    "AbortUpload": (OWNER, "started"),
     "ShareImage": (OWNER, PRIVATE),
     "UnshareImage": (OWNER, SHARED),
     "UpdateShare": (OWNER, SHARED),
@@ -90,6 +93,11 @@ class Call:
         self.tenant: Tenant = as_(who, *(["admin", "member"] if who == "governor" else []))
         if situation == "queued":
             self.image_id = self.tenant.create("to be filled").id
+        elif situation in {"started", "brought"}:
+            self.image_id = self.tenant.create("to be filled").id
+            upload = self.tenant.start_upload(self.image_id, b"four")
+            if situation == "brought":
+                self.tenant.write_upload(upload, b"four")
         elif situation == "in use":
             self.image_id = an_image_that_is(PRIVATE, deployment)
             register_the_owners_use(deployment, self.image_id)
@@ -100,6 +108,8 @@ class Call:
         else:
             self.image_id = an_image_that_is(situation, deployment)
         self.fields = with_request_id(fields_of(rpc, self.image_id), request_id)
+        if situation in {"started", "brought"}:
+            self.fields["upload_id"] = upload.id
         if rpc == "SetSharingPolicy":
             self.fields["policy"] = {"new_shares_blocked": True}  # or it would change nothing
 

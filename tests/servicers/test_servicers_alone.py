@@ -22,6 +22,7 @@ from ims.servicers.audit_servicer import AuditServicer
 from ims.servicers.current_call import set_current_caller
 from ims.servicers.image_servicer import ImageServicer
 from ims.servicers.sharing_servicer import SharingServicer
+from ims.servicers.upload_servicer import UploadServicer
 from ims.servicers.use_servicer import UseServicer
 from ims.use_cases.deployment import Deployment
 from ims.v1 import image_pb2
@@ -33,6 +34,7 @@ SERVICERS = {
     "AdminService": AdminServicer,
     "UseService": UseServicer,
     "AuditService": AuditServicer,
+    "UploadService": UploadServicer,
 }
 
 

@@ -42,6 +42,7 @@ _HIDDEN = "IMAGE_NOT_FOUND"
 _NOT_YOURS, _ROLE = "NOT_IMAGE_OWNER", "ROLE_REQUIRED"
 _INACTIVE, _GONE, _FINAL = "IMAGE_NOT_ACTIVE", "IMAGE_DELETED", "IMAGE_DATA_FINAL"
 _LIVE, _IN_USE = "IMAGE_NOT_DELETED", "IMAGE_NOT_DEACTIVATED"
+_NO_UPLOAD = "UPLOAD_NOT_FOUND"
 _NO_SHARE, _THEIRS, _NOT_YET = "SHARE_NOT_FOUND", "ONLY_RECIPIENT_DECIDES", "SHARE_NOT_ACCEPTED"
 _NOT_SHAREABLE, _NOT_DELETABLE = "PUBLIC_IMAGE_NOT_SHAREABLE", "PUBLIC_IMAGE_NOT_DELETABLE"
 
@@ -93,6 +94,11 @@ THE_OWNER_GETS = {
     "ReactivateTenantImage": (_ROLE,  _ROLE,      _ROLE,          _ROLE,       _ROLE),       # 8.4
     "RegisterUse":       (OK,         OK,         OK,             _INACTIVE,   _GONE),       # 7.4
     "GetUsage":          (OK,         OK,         OK,             OK,          OK),          # 7.5
+    "StartUpload":       (_FINAL,     _FINAL,     _FINAL,         _FINAL,      _GONE),       # 5.4
+    "WriteUpload":       (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD,     _NO_UPLOAD,  _NO_UPLOAD),  # 2.3
+    "GetUpload":         (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD,     _NO_UPLOAD,  _NO_UPLOAD),  # 2.3
+    "FinishUpload":      (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD,     _NO_UPLOAD,  _NO_UPLOAD),  # 2.3
+    "AbortUpload":       (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD,     _NO_UPLOAD,  _NO_UPLOAD),  # 2.3
 }
 OTHERS_GET = {
     #                     accepted:               pending or rejected:    anybody:
@@ -120,6 +126,11 @@ OTHERS_GET = {
     "ReactivateTenantImage": (_ROLE,  _ROLE,      _ROLE,      _ROLE,      _ROLE),       # 8.4
     "RegisterUse":       (OK,         _INACTIVE,  _NOT_YET,   _INACTIVE,  OK),          # 7.4
     "GetUsage":          (OK,         OK,         OK,         OK,         OK),          # 7.5
+    "StartUpload":       (_NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS),  # 4.5
+    "WriteUpload":       (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD),  # 2.3
+    "GetUpload":         (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD),  # 2.3
+    "FinishUpload":      (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD),  # 2.3
+    "AbortUpload":       (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD),  # 2.3
 }
 # fmt: on
 
@@ -128,6 +139,7 @@ STATUS_OF = {
     "UNAUTHENTICATED": "UNAUTHENTICATED",
     _HIDDEN: "NOT_FOUND",
     _NO_SHARE: "NOT_FOUND",
+    _NO_UPLOAD: "NOT_FOUND",
     _NOT_YOURS: "PERMISSION_DENIED",
     _ROLE: "PERMISSION_DENIED",
     _THEIRS: "PERMISSION_DENIED",

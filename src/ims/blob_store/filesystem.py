@@ -76,20 +76,12 @@ class FilesystemBlobStore:
         publish = partial(self._publish, unfinished, committed)
         with _no_room_is_a_rejection():
             file = _own_file(unfinished)
-            try:
-                # Under the lock: nobody commits the blob from now on but this writer.
-                if committed.exists():
-                    raise KeyInUse("The key holds a blob already.")
-                there = os.fstat(file.fileno()).st_size
-                kept = 0
-                if there >= first_bytes:
-                    kept = there - (there - first_bytes) % step_bytes
-                file.truncate(kept)
-                file.seek(kept)
-                return _FileWriter(file, unfinished, publish=publish, hashed=False, kept_bytes=kept)
-            except BaseException:
+            # Under its lock: nobody commits the blob from now on but this writer.
+            if committed.exists():
                 file.close()
-                raise
+                raise KeyInUse("The key holds a blob already.")
+            kept = _keep(file, first_bytes=first_bytes, step_bytes=step_bytes)
+            return _FileWriter(file, unfinished, publish=publish, hashed=False, kept_bytes=kept)
 
     def size_bytes(self, key: BlobKey) -> int:
         with _loss_is_a_rejection():
@@ -302,6 +294,19 @@ def _own_file(path: Path) -> FileIO:
             raise
         # Its writer has committed or discarded it in between.
         file.close()
+
+
+def _keep(file: FileIO, *, first_bytes: int, step_bytes: int) -> int:
+    """Cut a file where its next writer can go on, and go there; return where that is."""
+    try:
+        there = os.fstat(file.fileno()).st_size
+        kept = there - (there - first_bytes) % step_bytes if there >= first_bytes else 0
+        file.truncate(kept)
+        file.seek(kept)
+    except BaseException:
+        file.close()
+        raise
+    return kept
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

@@ -12,7 +12,7 @@ from ims.cli.creation import Type
 from ims.cli.progress import progress_bar
 from ims.cli.session import Session, in_session
 from ims.client import Disk, Image, NewImageAttributes, sha256_of
-from ims.client.vocabulary import DiskFormat, ImageType, UploadImageDataResponse
+from ims.client.vocabulary import DiskFormat, FinishUploadResponse, ImageType
 from ims.v1.image_service_pb2 import DownloadImageDataResponse
 
 
@@ -63,7 +63,7 @@ def _upload_new(
     *,
     keep: bool,
     **attributes: Unpack[NewImageAttributes],
-) -> UploadImageDataResponse:
+) -> FinishUploadResponse:
     with session.client() as client:
         sha256 = _digest(file)
         with progress_bar("Uploading") as progress:
@@ -77,10 +77,10 @@ def _upload_new(
                 progress=progress,
                 **attributes,
             )
-    return UploadImageDataResponse(image=image, disk=image.disks[0])
+    return FinishUploadResponse(image=image, disk=image.disks[0])
 
 
-def _upload_disk(session: Session, file: Path, image: str, disk: int) -> UploadImageDataResponse:
+def _upload_disk(session: Session, file: Path, image: str, disk: int) -> FinishUploadResponse:
     with session.client() as client:
         image_id = lookup.own_image_id(client, image)
         sha256 = _digest(file)
@@ -93,7 +93,7 @@ def _digest(file: Path) -> str:
         return sha256_of(file, progress=progress)
 
 
-def _uploaded(response: UploadImageDataResponse) -> str:
+def _uploaded(response: FinishUploadResponse) -> str:
     image, disk = response.image, response.disk
     missing = sum(each.state != Disk.STORED for each in image.disks)
     return (
@@ -120,6 +120,9 @@ def download(
         str, typer.Option(metavar="TENANT", help="On whose behalf; only with the role service.")
     ] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Take the place of the file.")] = False,
+    parallel: Annotated[
+        int, typer.Option(min=1, max=16, help="How many parts are downloaded at the same time.")
+    ] = 1,
 ) -> None:
     """Download a disk of an image, or a part of it, into a file.
 
@@ -136,6 +139,7 @@ def download(
                 length_bytes=length_bytes,
                 tenant_id=for_tenant,
                 overwrite=overwrite,
+                parallel=parallel,
                 progress=progress,
             )
     written_bytes = output.stat().st_size

@@ -31,6 +31,7 @@ from ims.client.vocabulary import (
     Tenant,
     TenantUsage,
     TrustRules,
+    Upload,
     UsageSummary,
     Use,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "TokenFile",
     "TrustRules",
     "Unreachable",
+    "Upload",
     "UsageSummary",
     "Use",
     "Violation",

@@ -21,6 +21,7 @@ from ims.v1.admin_service_pb2_grpc import AdminServiceStub
 from ims.v1.audit_service_pb2_grpc import AuditServiceStub
 from ims.v1.image_service_pb2_grpc import ImageServiceStub
 from ims.v1.sharing_service_pb2_grpc import SharingServiceStub
+from ims.v1.upload_service_pb2_grpc import UploadServiceStub
 from ims.v1.use_service_pb2_grpc import UseServiceStub
 
 _Request = TypeVar("_Request")
@@ -80,6 +81,7 @@ class Connection:
         self._admin = AdminServiceStub(self._channel)
         self._uses = UseServiceStub(self._channel)
         self._audit = AuditServiceStub(self._channel)
+        self._uploads = UploadServiceStub(self._channel)
 
     def close(self) -> None:
         """End the connection, and with it every call that is still running."""
@@ -97,14 +99,18 @@ class Connection:
         self.close()
 
     def _call(
-        self, method: "grpc.UnaryUnaryMultiCallable[_Request, _Response]", request: _Request
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[_Request, _Response]",
+        request: _Request,
+        *,
+        timeout_seconds: float | None = None,
     ) -> _Response:
         """Make a small call, a few times where nobody answers. Raises Declined or Unreachable.
 
         One that changes something has an id, and one effect.
         """
         give_request_id(request)
-        until = monotonic() + self._timeout_seconds
+        until = monotonic() + (timeout_seconds or self._timeout_seconds)
         pauses = iter(PAUSES_SECONDS)
         while True:
             left = until - monotonic()

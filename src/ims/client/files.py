@@ -2,27 +2,30 @@
 
 import hashlib
 import os
-import time
-from collections.abc import Callable, Iterator
-from functools import partial
+import threading
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Final, TypeVar, Unpack
-
-import grpc
+from typing import BinaryIO, Final, Unpack
 
 from ims.client.disk_format import guess_format
 from ims.client.errors import DamagedDownload, Declined, Unreachable
 from ims.client.images import NewImageAttributes
-from ims.client.repetition import PAUSES_SECONDS, may_be_repeated, new_request_id
+from ims.client.repetition import Patience
 from ims.client.transfers import TransferCalls
+from ims.client.uploads import UploadCalls
 from ims.client.vocabulary import (
     Disk,
     DiskFormat,
     ErrorReason,
+    FinishUploadResponse,
     Image,
     ImageType,
     Source,
-    UploadImageDataResponse,
+    Upload,
 )
 from ims.client.whole_file import whole_file
 
@@ -30,16 +33,14 @@ Progress = Callable[[int, int], None]
 """Is told, after every chunk, how many bytes are done and how many there are; not always by the same
 thread. What it raises ends the transfer."""
 
-Answer = TypeVar("Answer")
-
 CHUNK_BYTES: Final = 1024 * 1024
+PATIENCE_SECONDS: Final = 60.0
+"""How long a transfer of a file goes on though no byte arrives."""
 
-_IDLE_TRIES: Final = 25
-_IDLE_PAUSE_SECONDS: Final = 0.2
 _LONGEST_FILE_NAME: Final = 255
 
 
-class FileCalls(TransferCalls):
+class FileCalls(TransferCalls, UploadCalls):
     """Carries disk files to the service and back."""
 
     def upload(
@@ -49,42 +50,46 @@ class FileCalls(TransferCalls):
         disk_index: int = 0,
         *,
         sha256: str = "",
-        request_id: str = "",
+        patience_seconds: float = PATIENCE_SECONDS,
         progress: Progress | None = None,
-    ) -> UploadImageDataResponse:
-        """Upload a file as one disk of an image, from its beginning again when the connection is lost.
+    ) -> FinishUploadResponse:
+        """Upload a file as one disk of an image; go on where the connection, or either side, was lost.
 
-        Without `sha256` the file is read once more beforehand, to announce it. Raises Declined,
-        Unreachable, and OSError about the file.
+        So does whoever uploads the same file again, later or elsewhere. Without `sha256` the file is
+        read once more beforehand, to announce it. Gives up when no byte has arrived for
+        `patience_seconds`. Raises Declined, Unreachable, and OSError about the file; the upload waits
+        then, unless the service has ended it.
         """
         path = Path(path)
         sha256 = sha256 or sha256_of(path)
-        request_id = request_id or new_request_id()
+        with path.open("rb", buffering=0) as file:
+            size_bytes = _size_bytes(file)
+            upload = self.start_upload(
+                image_id, size_bytes=size_bytes, sha256=sha256, disk_index=disk_index
+            )
+            patience = Patience(patience_seconds)
+            while True:
+                try:
+                    if upload.received_bytes < size_bytes:
+                        chunks = _chunks(file, size_bytes, progress, from_bytes=upload.received_bytes)
+                        upload = self.write_upload(upload, chunks)
+                    return self.finish_upload(upload)
+                except (Declined, Unreachable) as trouble:
+                    upload = self._after(trouble, upload, patience)
 
-        def send() -> UploadImageDataResponse:
-            with path.open("rb", buffering=0) as file:
-                size_bytes = _size_bytes(file)
-                return self.upload_image_data(
-                    image_id,
-                    _chunks(file, size_bytes, progress),
-                    size_bytes=size_bytes,
-                    sha256=sha256,
-                    disk_index=disk_index,
-                    request_id=request_id,
-                )
-
-        attempt: Callable[[], UploadImageDataResponse] = send
-        for pause in PAUSES_SECONDS:
+    def _after(self, trouble: Declined | Unreachable, upload: Upload, patience: Patience) -> Upload:
+        """Return how far an upload has come when a go has failed. Raises what ends the upload."""
+        while _may_go_on(trouble):
+            patience.wait(trouble)
             try:
-                return attempt()
-            except (Declined, Unreachable) as trouble:
-                if not isinstance(trouble.__cause__, grpc.RpcError) or not may_be_repeated(
-                    trouble.__cause__
-                ):
-                    raise
-            time.sleep(pause)
-            attempt = partial(_when_idle, send)
-        return attempt()
+                now = self.get_upload(upload.image_id, disk_index=upload.disk_index, upload_id=upload.id)
+            except (Declined, Unreachable) as another:
+                trouble = another
+                continue
+            if now.received_bytes > upload.received_bytes:
+                patience.has_moved()
+            return now
+        raise trouble
 
     def download(
         self,
@@ -96,42 +101,119 @@ class FileCalls(TransferCalls):
         length_bytes: int = 0,
         tenant_id: str = "",
         overwrite: bool = False,
+        parallel: int = 1,
+        patience_seconds: float = PATIENCE_SECONDS,
         progress: Progress | None = None,
     ) -> Disk:
         """Download one disk of an image, or a part of it, into a file; return the disk.
 
         The file gets its name when all bytes are on the disk and found to be those announced: their
         number always, their digest when it is the whole disk. Until then, and when something goes
-        wrong, there is no such file, or the old one as it was.
+        wrong, there is no such file, or the old one as it was. Where the connection is lost it goes on
+        from there, until no byte has arrived for `patience_seconds`. With `parallel` so many parts
+        are downloaded at the same time.
 
         Raises Declined, Unreachable, DamagedDownload, and OSError about the file, FileExistsError
         among them unless `overwrite` is set.
         """
-        with (
-            whole_file(Path(target_path), overwrite=overwrite) as file,
-            self.download_image_data(
-                image_id,
-                disk_index=disk_index,
-                offset_bytes=offset_bytes,
-                length_bytes=length_bytes,
-                tenant_id=tenant_id,
-            ) as (start, chunks),
-        ):
-            disk = start.disk
-            rest_bytes = disk.size_bytes - offset_bytes
-            expected_bytes = min(length_bytes, rest_bytes) if length_bytes else rest_bytes
+        part = _Part(image_id, disk_index, offset_bytes, length_bytes, tenant_id, patience_seconds)
+        with whole_file(Path(target_path), overwrite=overwrite) as file:
+            if parallel > 1:
+                return self._download_in_parallel(part, file, parallel, progress)
             sha256 = hashlib.sha256()
             received_bytes = 0
-            for chunk in chunks:
+            disk = Disk()
+            for disk, expected_bytes, chunk in self._pieces(part):  # noqa: B007 - the last one is told
                 file.write(chunk)
                 sha256.update(chunk)
                 received_bytes += len(chunk)
-                if progress is not None:
+                if progress is not None and chunk:
                     progress(received_bytes, expected_bytes)
-            if received_bytes != expected_bytes:
-                raise DamagedDownload(f"{received_bytes} bytes arrived instead of {expected_bytes}.")
-            if received_bytes == disk.size_bytes and sha256.hexdigest() != disk.sha256:
-                raise DamagedDownload(f"The SHA-256 is {sha256.hexdigest()} instead of {disk.sha256}.")
+            if received_bytes == disk.size_bytes:
+                _refuse_another_digest(disk, sha256.hexdigest())
+        return disk
+
+    def _pieces(self, part: "_Part") -> Generator[tuple[Disk, int, bytes], None, None]:
+        """Yield a part of a disk piece by piece, with the disk and the part's size; the first is empty.
+
+        Goes on where a connection is lost.
+        """
+        patience = Patience(part.patience_seconds)
+        received_bytes = 0
+        disk: Disk | None = None
+        expected_bytes = 0
+        while disk is None or received_bytes < expected_bytes:
+            try:
+                with self.download_image_data(
+                    part.image_id,
+                    disk_index=part.disk_index,
+                    offset_bytes=part.offset_bytes + received_bytes,
+                    length_bytes=expected_bytes - received_bytes if disk else part.length_bytes,
+                    tenant_id=part.tenant_id,
+                ) as (start, chunks):
+                    if disk is None:
+                        disk = start.disk
+                        expected_bytes = part.expected_bytes(disk)
+                        yield disk, expected_bytes, b""
+                    elif disk.sha256 != start.disk.sha256:
+                        raise DamagedDownload("The disk is not what it was before.")
+                    for chunk in chunks:
+                        received_bytes += len(chunk)
+                        if received_bytes > expected_bytes:
+                            break
+                        patience.has_moved()
+                        yield disk, expected_bytes, chunk
+                if received_bytes != expected_bytes:
+                    message = f"{received_bytes} bytes arrived instead of {expected_bytes}."
+                    raise DamagedDownload(message)
+            except (Declined, Unreachable) as trouble:
+                if not _may_go_on(trouble):
+                    raise
+                patience.wait(trouble)
+
+    def _download_in_parallel(
+        self, part: "_Part", file: BinaryIO, parallel: int, progress: Progress | None
+    ) -> Disk:
+        # The first piece tells how large the part is, and nothing else of it is asked for.
+        pieces = self._pieces(part)
+        disk, expected_bytes, _ = next(pieces)
+        pieces.close()
+        step_bytes = max(CHUNK_BYTES, -(-expected_bytes // parallel // CHUNK_BYTES) * CHUNK_BYTES)
+        ranges = [
+            replace(
+                part,
+                offset_bytes=part.offset_bytes + place,
+                length_bytes=min(step_bytes, expected_bytes - place),
+            )
+            for place in range(0, expected_bytes, step_bytes)
+        ]
+        received = Counter[int]()
+        broken_off = threading.Event()
+
+        def fetch(each: _Part) -> None:
+            place = each.offset_bytes - part.offset_bytes
+            for its_disk, _, chunk in self._pieces(each):
+                if broken_off.is_set():
+                    return
+                if its_disk.sha256 != disk.sha256:
+                    raise DamagedDownload("The disk is not what it was before.")
+                os.pwrite(file.fileno(), chunk, place + received[place])
+                received[place] += len(chunk)
+                if progress is not None and chunk:
+                    progress(received.total(), expected_bytes)
+
+        with ThreadPoolExecutor(parallel) as threads:
+            try:
+                for done in as_completed([threads.submit(fetch, each) for each in ranges]):
+                    done.result()
+            except BaseException:
+                broken_off.set()
+                raise
+        if expected_bytes == disk.size_bytes:
+            sha256 = hashlib.sha256()
+            for chunk in _chunks(file, expected_bytes, None):
+                sha256.update(chunk)
+            _refuse_another_digest(disk, sha256.hexdigest())
         return disk
 
     def create_from_file(
@@ -168,21 +250,32 @@ class FileCalls(TransferCalls):
 
     def _discard(self, image_id: str, error: BaseException) -> None:
         try:
-            _when_idle(partial(self.delete_image, image_id))
+            with suppress(Declined):  # it may have ended, or never begun
+                self.abort_upload(image_id)
+            self.delete_image(image_id)
         except (Declined, Unreachable) as trouble:
             error.add_note(f"The record of the image is still there, as {image_id}: {trouble}")
 
 
-def _when_idle(call: Callable[[], Answer]) -> Answer:
-    """Make a call about an image whose upload was broken off, which the service may not know yet."""
-    for _ in range(_IDLE_TRIES):
-        try:
-            return call()
-        except Declined as declined:
-            if not declined.is_for(ErrorReason.IMAGE_BUSY):
-                raise
-        time.sleep(_IDLE_PAUSE_SECONDS)
-    return call()
+@dataclass(frozen=True)
+class _Part:
+    """What is downloaded: a part of a disk, or all of it."""
+
+    image_id: str
+    disk_index: int
+    offset_bytes: int
+    length_bytes: int
+    tenant_id: str
+    patience_seconds: float
+
+    def expected_bytes(self, disk: Disk) -> int:
+        rest_bytes = disk.size_bytes - self.offset_bytes
+        return min(self.length_bytes, rest_bytes) if self.length_bytes else rest_bytes
+
+
+def _refuse_another_digest(disk: Disk, sha256: str) -> None:
+    if sha256 != disk.sha256:
+        raise DamagedDownload(f"The SHA-256 is {sha256} instead of {disk.sha256}.")
 
 
 def sha256_of(path: str | os.PathLike[str], *, progress: Progress | None = None) -> str:
@@ -194,6 +287,19 @@ def sha256_of(path: str | os.PathLike[str], *, progress: Progress | None = None)
     return sha256.hexdigest()
 
 
+_GOES_ON: Final = (
+    *(ErrorReason.UPLOAD_BUSY, ErrorReason.UPLOAD_OFFSET_MISMATCH, ErrorReason.CHUNK_DAMAGED),
+    *(ErrorReason.UPLOAD_SUPERSEDED, ErrorReason.UPLOAD_INCOMPLETE),
+    *(ErrorReason.TOO_MANY_TRANSFERS, ErrorReason.TOO_MANY_CALLS),
+    *(ErrorReason.STORAGE_UNAVAILABLE, ErrorReason.CATALOGUE_UNAVAILABLE),
+)
+"""What ends a go and not the upload."""
+
+
+def _may_go_on(trouble: Declined | Unreachable) -> bool:
+    return isinstance(trouble, Unreachable) or trouble.is_for(*_GOES_ON)
+
+
 def _size_bytes(file: BinaryIO) -> int:
     # What a device holds, its status does not tell.
     size_bytes = file.seek(0, os.SEEK_END)
@@ -201,8 +307,11 @@ def _size_bytes(file: BinaryIO) -> int:
     return size_bytes
 
 
-def _chunks(file: BinaryIO, size_bytes: int, progress: Progress | None) -> Iterator[bytes]:
-    done_bytes = 0
+def _chunks(
+    file: BinaryIO, size_bytes: int, progress: Progress | None, *, from_bytes: int = 0
+) -> Iterator[bytes]:
+    file.seek(from_bytes)
+    done_bytes = from_bytes
     while chunk := file.read(CHUNK_BYTES):
         yield chunk
         done_bytes += len(chunk)

@@ -1,6 +1,7 @@
 """Calls that are made again by themselves: which, when, and how the service knows them again."""
 
 import uuid
+from time import monotonic, sleep
 from typing import Final
 
 import grpc
@@ -10,6 +11,29 @@ from ims.client.errors import details_of
 
 PAUSES_SECONDS: Final = (0.1, 0.3, 1.0)
 """How long to wait before each repetition, if the service does not ask for more."""
+
+
+_LONGEST_PAUSE_SECONDS: Final = 5.0
+
+
+class Patience:
+    """Waits between one go of a transfer and the next, but not for ever."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.has_moved()
+
+    def has_moved(self) -> None:
+        """Be patient from now on: bytes have arrived."""
+        self._until = monotonic() + self._seconds
+        self._pause_seconds = PAUSES_SECONDS[0]
+
+    def wait(self, trouble: Exception) -> None:
+        """Wait a while, longer each time. Raises the trouble when patience is at its end."""
+        if monotonic() + self._pause_seconds > self._until:
+            raise trouble
+        sleep(self._pause_seconds)
+        self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
 
 
 def new_request_id() -> str:

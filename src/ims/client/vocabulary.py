@@ -23,6 +23,8 @@ from ims.v1.sharing_service_pb2 import (
 )
 from ims.v1.tenant_pb2 import SharingPolicy, Tenant
 from ims.v1.trust_pb2 import TrustRules
+from ims.v1.upload_pb2 import Upload
+from ims.v1.upload_service_pb2 import FinishUploadResponse
 from ims.v1.use_pb2 import TenantUsage, UsageSummary, Use
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ __all__ = [
     "DiskFormat",
     "DiskRole",
     "ErrorReason",
+    "FinishUploadResponse",
     "Firmware",
     "Image",
     "ImageClass",
@@ -86,6 +89,7 @@ __all__ = [
     "TrustRules",
     "UndeleteImageResponse",
     "UnshareImageResponse",
+    "Upload",
     "UploadImageDataResponse",
     "UsageSummary",
     "Use",

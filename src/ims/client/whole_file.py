@@ -19,7 +19,7 @@ def whole_file(target: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
     _check_name(target, overwrite=overwrite)
     partial = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        with partial.open("xb") as file:
+        with partial.open("x+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -89,6 +89,7 @@ class Reason(StrEnum):
     IMAGE_NOT_FOUND = auto()
     DISK_NOT_FOUND = auto()
     SHARE_NOT_FOUND = auto()
+    UPLOAD_NOT_FOUND = auto()
     # may you do it
     NOT_IMAGE_OWNER = auto()
     ROLE_REQUIRED = auto()
@@ -113,6 +114,8 @@ class Reason(StrEnum):
     SHARE_WITH_OWNER = auto()
     TOO_MANY_RECIPIENTS = auto()
     OFFSET_OUT_OF_RANGE = auto()
+    UPLOAD_OFFSET_MISMATCH = auto()
+    CHUNK_DAMAGED = auto()
     REQUEST_ID_REUSED = auto()
     ETAG_MISMATCH = auto()
     # is the state right
@@ -154,6 +157,7 @@ class Reason(StrEnum):
     DIGEST_MISMATCH = auto()
     FORMAT_MISMATCH = auto()
     UNSAFE_IMAGE_FILE = auto()
+    UPLOAD_INCOMPLETE = auto()
     # do the rules of use allow it
     WRONG_TYPE_FOR_PURPOSE = auto()
     NOT_MADE_FOR_BMS = auto()
@@ -178,6 +182,7 @@ class Reason(StrEnum):
     DISK_DATA_DAMAGED = auto()
     CATALOGUE_UNAVAILABLE = auto()
     STORAGE_UNAVAILABLE = auto()
+    UPLOAD_BUSY = auto()
     INTERNAL_ERROR = auto()
 
 

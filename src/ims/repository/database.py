@@ -29,6 +29,7 @@ from ims.repository.sqlite import SqliteBackend
 from ims.repository.statement import run_sql
 from ims.repository.tenants import TenantRepository
 from ims.repository.trust import TrustRepository
+from ims.repository.uploads import UploadRepository
 from ims.repository.watchdog import Watch, Watchdog
 
 Told = TypeVar("Told")
@@ -63,6 +64,7 @@ class Reading:
         self.policies = Policies(connection)
         self.pending_blobs = PendingBlobs(connection)
         self.requests = Requests(connection)
+        self.uploads = UploadRepository(connection)
 
 
 class Transaction(Reading):

@@ -38,10 +38,17 @@ class PendingBlobs:
             self._connection.execute(pending_blobs.insert(), rows)
 
     def hold(self, blob_keys: Collection[BlobKey], *, until: datetime) -> None:
-        """Hold blobs that are being written for longer; those given up meanwhile stay so."""
+        """Hold blobs that are being written for longer; those given up meanwhile stay so.
+
+        One that is held for longer already is left as it is.
+        """
         self._connection.execute(
             pending_blobs.update()
-            .where(pending_blobs.c.blob_key.in_(blob_keys), pending_blobs.c.image_id.is_not(None))
+            .where(
+                pending_blobs.c.blob_key.in_(blob_keys),
+                pending_blobs.c.image_id.is_not(None),
+                pending_blobs.c.lease_until < to_microseconds(until),
+            )
             .values(lease_until=to_microseconds(until))
         )
 

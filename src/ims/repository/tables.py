@@ -157,6 +157,23 @@ pending_blobs = Table(
     Index(None, "lease_until"),
 )
 
+# Uploads that can be interrupted and gone on with: what is known of a pending blob that takes its bytes
+# from any number of writers. They go with its row.
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("blob_key", ForeignKey("pending_blobs.blob_key", ondelete="CASCADE"), primary_key=True),
+    Column("disk_index", Integer, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", _text(64), nullable=False),
+    Column("wrapped_data_key", LargeBinary, nullable=False),
+    Column("seal_runs", Text, nullable=False),
+    # Who is not the last of its writers finds itself superseded.
+    Column("writers", Integer, nullable=False),
+    # What was found of the file, where its only writer brought all of it.
+    Column("findings", Text),
+)
+
 shares = Table(
     "shares",
     metadata,

@@ -54,6 +54,14 @@ from ims.rules.tenants import (
     UPDATE_TENANT,
 )
 from ims.rules.trust import SET_TRUST_RULES
+from ims.rules.uploads import (
+    ABORT_UPLOAD,
+    COMPLETE,
+    COMPLETE_UPLOAD,
+    GET_UPLOAD,
+    GO_ON,
+    WRITE_UPLOAD,
+)
 from ims.rules.use import ACT_FOR_TENANT, RESOLVE_IMAGE
 from ims.rules.visibility import SEE_IMAGE
 
@@ -99,6 +107,11 @@ CATALOGUE: dict[str, tuple[Rule[Any], ...]] = {
     "ReleaseUse": (*REPEAT_CALL, *ACT_FOR_TENANT, *RELEASE_USE),
     "ListUses": (*ACT_FOR_TENANT, *LIST_USES),
     "GetUsage": (*SEE_IMAGE, *GET_USAGE),
+    "StartUpload": (*REPEAT_CALL, *SEE_IMAGE, *START_UPLOAD),
+    "WriteUpload": (*SEE_IMAGE, *WRITE_UPLOAD, *GO_ON, *RECEIVE_CHUNK, *FINISH_UPLOAD),
+    "GetUpload": (*SEE_IMAGE, *GET_UPLOAD),
+    "FinishUpload": (*REPEAT_CALL, *SEE_IMAGE, *COMPLETE_UPLOAD, *COMPLETE, *FINISH_UPLOAD),
+    "AbortUpload": (*REPEAT_CALL, *SEE_IMAGE, *ABORT_UPLOAD),
     "ListAuditEvents": LIST_AUDIT_EVENTS,
     "ExportAuditEvents": EXPORT_AUDIT_EVENTS,
 }

@@ -85,7 +85,7 @@ class UploadAttempt(DiskAttempt):
 
 
 @rule("2.2", Reason.NOT_IMAGE_OWNER, Category.FORBIDDEN)
-def only_the_owner_or_its_service_uploads(attempt: UploadAttempt) -> Iterator[Breach]:
+def only_the_owner_or_its_service_uploads(attempt: Attempt) -> Iterator[Breach]:
     """Bytes come from the owner, or from the service that declared the image."""
     if attempt.image.owner != attempt.caller.tenant_id and not declared_it(
         attempt.caller, attempt.image
@@ -94,9 +94,7 @@ def only_the_owner_or_its_service_uploads(attempt: UploadAttempt) -> Iterator[Br
 
 
 @rule("5.10", Reason.ROLE_REQUIRED, Category.FORBIDDEN)
-def only_the_declaring_service_uploads_what_it_vouches_for(
-    attempt: UploadAttempt,
-) -> Iterator[Breach]:
+def only_the_declaring_service_uploads_what_it_vouches_for(attempt: Attempt) -> Iterator[Breach]:
     """Who declares that an image came from a server, a volume or a backup uploads the disks."""
     if attempt.image.declared_by is not None and not declared_it(attempt.caller, attempt.image):
         yield breach(
@@ -107,7 +105,7 @@ def only_the_declaring_service_uploads_what_it_vouches_for(
 
 
 @rule("5.10", Reason.ROLE_REQUIRED, Category.FORBIDDEN)
-def only_members_upload_files_of_their_own(attempt: UploadAttempt) -> Iterator[Breach]:
+def only_members_upload_files_of_their_own(attempt: Attempt) -> Iterator[Breach]:
     """A service uploads what it declared; a tenant's own file a member of the tenant uploads."""
     if attempt.image.declared_by is None and not attempt.caller.has(Role.MEMBER):
         yield breach(
@@ -141,7 +139,7 @@ def one_upload_at_a_time_fills_a_disk(attempt: UploadAttempt) -> Iterator[Breach
 
 
 @rule("5.4", Reason.IMAGE_DATA_FINAL, Category.WRONG_STATE)
-def a_stored_disk_is_not_filled_again(attempt: UploadAttempt) -> Iterator[Breach]:
+def a_stored_disk_is_not_filled_again(attempt: DiskAttempt) -> Iterator[Breach]:
     """A disk that is complete keeps its bytes, also while others of its image are still missing."""
     if attempt.disk is not None and attempt.disk.state is DiskState.STORED:
         yield breach(

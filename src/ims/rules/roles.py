@@ -61,6 +61,12 @@ SUFFICIENT_ROLES: Final[dict[str, frozenset[Role]]] = {
     "ReleaseUse": _MEMBERS_AND_SERVICES,
     "ListUses": _EVERYBODY,
     "GetUsage": _EVERYBODY,
+    # UploadService
+    "StartUpload": _MEMBERS_AND_SERVICES,
+    "WriteUpload": _MEMBERS_AND_SERVICES,
+    "GetUpload": _MEMBERS_AND_SERVICES,
+    "FinishUpload": _MEMBERS_AND_SERVICES,
+    "AbortUpload": _MEMBERS_AND_SERVICES,
     # AuditService
     "ListAuditEvents": _EVERYBODY,
     "ExportAuditEvents": _EVERYBODY,

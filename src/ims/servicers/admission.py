@@ -19,6 +19,9 @@ HEALTH_THREADS: Final = 2
 MAX_WAITING_HEALTH_CALLS: Final = 200
 MAX_REFLECTION_STREAMS: Final = 4
 
+LONG_CALLS: Final = frozenset({"/ims.v1.UploadService/FinishUpload"})
+"""Calls of one message that may read as much as a transfer carries."""
+
 
 class Room(ThreadPoolExecutor):
     """The threads of one kind of calls, and a bounded number of places to wait for one.
@@ -110,7 +113,7 @@ class Rooms:
             return self.health
         if method.startswith(REFLECTION):
             return self.reflection
-        return self.transfers if is_stream else self.calls
+        return self.transfers if is_stream or method in LONG_CALLS else self.calls
 
     def dismiss(self) -> None:
         """Let all threads end once they have nothing to do."""

@@ -1,6 +1,6 @@
 """ImageService on the wire."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Final, cast
 
@@ -8,7 +8,6 @@ import grpc
 
 from ims.domain.page import PageRequest
 from ims.domain.rejection import Category, Reason, Rejection, reject
-from ims.domain.repetition import RepeatableCall
 from ims.servicers.current_call import current_caller
 from ims.servicers.messages import (
     disk_message,
@@ -26,11 +25,11 @@ from ims.servicers.messages import (
     resolution_message,
     usage_summary_message,
 )
-from ims.servicers.once import as_bytes, note_what_is_asked, once, repeatable_call
+from ims.servicers.once import once, once_finished
 from ims.servicers.page_tokens import Listing
 from ims.servicers.reading import RequestReading, image_id_of
 from ims.servicers.ready import field
-from ims.use_cases import image_data, images, quotas, requests, use
+from ims.use_cases import image_data, images, quotas, use
 from ims.use_cases.deployment import Deployment
 from ims.v1 import image_service_pb2 as pb
 from ims.v1 import image_service_pb2_grpc
@@ -174,10 +173,9 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
         first = next(request_iterator, pb.UploadImageDataRequest())
         if first.WhichOneof("part") != "start":
             raise _misplaced("the first message of an upload is `start`.")
-        note_what_is_asked(first.start)
         reading = RequestReading(first)
         image_id = image_id_of(first.start)
-        announced = read_announcement(reading, first.start)
+        announced = read_announcement(reading, first.start, at="start.")
         upload = partial(
             image_data.upload_image_data,
             self._deployment,
@@ -188,21 +186,14 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
             chunks=_chunks(request_iterator),
             problems=reading.problems,
         )
-        call = repeatable_call("UploadImageData", first.start)
-        return _uploaded(upload()) if call is None else self._upload_once(call, upload)
-
-    def _upload_once(
-        self, call: RepeatableCall, upload: Callable[..., image_data.Finished]
-    ) -> pb.UploadImageDataResponse:
-        def finishing(finish: image_data.Finish) -> image_data.Finished:
-            return requests.remember(
-                self._deployment, call, finish, lambda finished: as_bytes(_uploaded(finished))
-            )
-
-        answer = requests.once_finished(
-            self._deployment, call, lambda: as_bytes(_uploaded(upload(finishing=finishing)))
+        return once_finished(
+            self._deployment,
+            "UploadImageData",
+            first.start,
+            lambda finishing: upload(finishing=finishing),
+            _uploaded,
+            pb.UploadImageDataResponse,
         )
-        return pb.UploadImageDataResponse.FromString(answer)
 
     def DownloadImageData(
         self, request: pb.DownloadImageDataRequest, context: grpc.ServicerContext

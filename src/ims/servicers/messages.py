@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -137,10 +137,10 @@ def _message(image: Image) -> image_pb2.Image:
         encryption_key_id=image.encryption_key_id or "",
         protected=image.protected,
         for_bms=image.for_bms,
-        create_time=_timestamp(image.create_time),
-        update_time=_timestamp(image.update_time),
-        delete_time=_timestamp(image.delete_time),
-        purge_time=_timestamp(image.purge_time),
+        create_time=timestamp(image.create_time),
+        update_time=timestamp(image.update_time),
+        delete_time=timestamp(image.delete_time),
+        purge_time=timestamp(image.purge_time),
         etag=image.etag,
         size_bytes=image.size_bytes,
         deactivated_by_administrator=image.deactivated_by_admin,
@@ -202,12 +202,13 @@ def _source_message(source: Source) -> image_pb2.Source:
     return message
 
 
-def _timestamp(time: datetime | None) -> Timestamp | None:
+def timestamp(time: datetime | None) -> Timestamp | None:
+    """Return a time, where there is one."""
     if time is None:
         return None
-    timestamp = Timestamp()
-    timestamp.FromDatetime(time)
-    return timestamp
+    message = Timestamp()
+    message.FromDatetime(time)
+    return message
 
 
 # --- Images, inward ---
@@ -450,16 +451,19 @@ def read_image_order(reading: RequestReading, order_by: str) -> ImageOrder:
 # --- Image data ---
 
 
-def read_announcement(
-    reading: RequestReading, start: image_service_pb2.UploadImageDataRequest.Start
-) -> Announcement:
-    """Return what an upload says of its file."""
-    if start.size_bytes < 0:
-        message = f"it is 1 or more, not {start.size_bytes}."
-        reading.problem("start.size_bytes", message, value=start.size_bytes)
+class _Announces(Protocol):
+    size_bytes: int
+    sha256: str
+
+
+def read_announcement(reading: RequestReading, said: _Announces, *, at: str = "") -> Announcement:
+    """Return what an upload says of its file; `at` is the path of the message, with a dot at its end."""
+    if said.size_bytes < 0:
+        message = f"it is 1 or more, not {said.size_bytes}."
+        reading.problem(f"{at}size_bytes", message, value=said.size_bytes)
     what = "a SHA-256: 64 hexadecimal digits"
-    sha256 = reading.matching("start.sha256", start.sha256, SHA256, what)
-    return Announcement(size_bytes=start.size_bytes, sha256=sha256.lower())
+    sha256 = reading.matching(f"{at}sha256", said.sha256, SHA256, what)
+    return Announcement(size_bytes=said.size_bytes, sha256=sha256.lower())
 
 
 # --- Use ---
@@ -519,9 +523,9 @@ def share_message(share: Share, *, viewer: TenantId) -> share_pb2.Share:
         status=share_pb2.Share.Status.Value(share.status),
         # A recipient's vault is none of the owner's business.
         vault_id=share.vault_id if viewer == share.tenant_id else "",
-        create_time=_timestamp(share.create_time),
-        update_time=_timestamp(share.update_time),
-        expire_time=_timestamp(share.expire_time),
+        create_time=timestamp(share.create_time),
+        update_time=timestamp(share.update_time),
+        expire_time=timestamp(share.expire_time),
     )
 
 
@@ -685,7 +689,7 @@ def use_message(use: RegisteredUse) -> use_pb2.Use:
         tenant_id=use.key.tenant_id,
         kind=use_pb2.Use.Kind.Value(use.key.kind),
         consumer_id=use.key.consumer_id,
-        create_time=_timestamp(use.create_time),
+        create_time=timestamp(use.create_time),
     )
 
 
@@ -739,7 +743,7 @@ def audit_event_message(event: AuditEvent) -> audit_pb2.AuditEvent:
     """Return an event as it was recorded for whoever reads it."""
     return audit_pb2.AuditEvent(
         id=event.id,
-        time=_timestamp(event.time),
+        time=timestamp(event.time),
         actor=audit_pb2.AuditEvent.Actor(
             kind=audit_pb2.AuditEvent.Actor.Kind.Value(event.actor.kind),
             tenant_id=event.actor.tenant_id,
@@ -806,8 +810,8 @@ def tenant_message(tenant: RegisteredTenant) -> tenant_pb2.Tenant:
         region=tenant.region,
         state=tenant_pb2.Tenant.State.Value(tenant.state),
         sharing_blocked=tenant.sharing_blocked,
-        register_time=_timestamp(tenant.register_time),
-        suspend_time=_timestamp(tenant.suspend_time),
+        register_time=timestamp(tenant.register_time),
+        suspend_time=timestamp(tenant.suspend_time),
     )
 
 

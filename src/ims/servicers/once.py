@@ -22,6 +22,7 @@ class _Servicer(Protocol):
 Servicer = TypeVar("Servicer", bound=_Servicer)
 Asked = TypeVar("Asked", bound=Message)
 Answer = TypeVar("Answer", bound=Message)
+Told = TypeVar("Told")
 _Method = Callable[[Servicer, Asked, grpc.ServicerContext], Answer]
 
 
@@ -45,6 +46,34 @@ def once(
         return answered
 
     return make
+
+
+def once_finished(
+    deployment: Deployment,
+    method: str,
+    request: Message,
+    tell: Callable[[Callable[[Callable[[], Told]], Told]], Told],
+    render: Callable[[Told], Answer],
+    answer_type: type[Answer],
+) -> Answer:
+    """Have a story of more than one transaction told once, and answer a repeated call the same again.
+
+    `tell` is given what does its last step, in the transaction in which that is remembered.
+    """
+    note_what_is_asked(request)
+    call = repeatable_call(method, request)
+    if call is None:
+        return render(tell(_at_once))
+
+    def finishing(finish: Callable[[], Told]) -> Told:
+        return requests.remember(deployment, call, finish, lambda told: as_bytes(render(told)))
+
+    answer = requests.once_finished(deployment, call, lambda: as_bytes(render(tell(finishing))))
+    return answer_type.FromString(answer)
+
+
+def _at_once(finish: Callable[[], Told]) -> Told:
+    return finish()
 
 
 def note_what_is_asked(request: Message) -> None:

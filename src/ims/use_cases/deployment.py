@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
-from ims.blob_store.interface import BlobStore
+from ims.blob_store.interface import ResumableBlobStore
 from ims.domain.caller import Caller
 from ims.domain.image import Image, ImageId
 from ims.domain.limits import Limits
@@ -35,7 +35,7 @@ class Deployment:
 
     region: Region
     database: Database
-    blobs: BlobStore
+    blobs: ResumableBlobStore
     keys: KeyProvider
     directory_closed: bool = False
     """Whether there are no other tenants than those that the directory names (law 3.9)."""
@@ -51,6 +51,8 @@ class Deployment:
     """How long an audit event is kept."""
     upload_lease: timedelta = timedelta(seconds=20)
     """How long an upload is taken to be alive after its process was last heard of."""
+    upload_patience: timedelta = timedelta(hours=24)
+    """How long an interrupted upload waits for somebody to go on with it."""
     page_token_key: bytes
     """What page tokens are sealed with: 32 bytes, the same for all instances on one catalogue."""
     chunk_bytes: int = 1024**2

@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from ims.blob_store.interface import BlobDeleted, BlobStore, BlobWriter
 from ims.blob_store.sealed import SealedBlobs
 from ims.disk_files.inspection import Inspection
 from ims.domain.audit import Action
 from ims.domain.caller import Caller
+from ims.domain.disk_file import DiskFileReport
 from ims.domain.image import BlobKey, Disk, DiskState, Image, ImageId
 from ims.domain.rejection import Category, Problems, Reason, Rejection, reject
 from ims.domain.tenant import NOBODY, TenantId
@@ -50,7 +52,8 @@ Finished = tuple[View, Disk]
 Finish = Callable[[], Finished]
 
 
-def _just_finish(finish: Finish) -> Finished:
+def just_finish(finish: Finish) -> Finished:
+    """Do the last step of an upload in a transaction of its own."""
     return finish()
 
 
@@ -63,7 +66,7 @@ def upload_image_data(
     announced: Announcement,
     chunks: Iterator[bytes],
     problems: Problems = (),
-    finishing: Callable[[Finish], Finished] = _just_finish,
+    finishing: Callable[[Finish], Finished] = just_finish,
 ) -> Finished:
     """Fill one disk of an image with the bytes that arrive; return the image and the disk.
 
@@ -74,14 +77,21 @@ def upload_image_data(
         reserved = _reserve(deployment, caller, image_id, disk_index, announced, upload_id, problems)
         try:
             stored = _store(deployment, reserved, announced, chunks)
-            return finishing(lambda: (_finish(deployment, caller, image_id, stored), stored))
+            return finishing(lambda: _named(deployment, caller, image_id, stored))
         except BaseException:
-            _give_up_now_or_later(deployment, image_id, _blob_key(upload_id))
+            give_up_now_or_later(deployment, image_id, _blob_key(upload_id))
             raise
 
 
+def _named(deployment: Deployment, caller: Caller, image_id: ImageId, stored: Disk) -> Finished:
+    action = Action.UPLOAD_IMAGE_DATA
+    return name_bytes(deployment, caller, image_id, stored, action=action), stored
+
+
 @dataclass(frozen=True, kw_only=True)
-class _Reserved:
+class Reserved:
+    """A disk that waits for its bytes."""
+
     image: Image
     disk: Disk
     """The disk, SAVING, with the id of this upload."""
@@ -97,34 +107,64 @@ def _reserve(
     announced: Announcement,
     upload_id: str,
     problems: Problems,
-) -> _Reserved:
-    """Note that the disk's bytes are arriving, so that nobody deletes the image or brings others."""
+) -> Reserved:
     view = see_locked(deployment, tx, caller, image_id)
-    attempt = UploadAttempt(
+    attempt = upload_attempt(
+        deployment, tx, caller, view.image, disk_index, announced, upload_id, problems
+    )
+    until = deployment.now() + deployment.upload_lease
+    return reserve(deployment, tx, attempt, action=Action.UPLOAD_IMAGE_DATA, until=until)
+
+
+def upload_attempt(
+    deployment: Deployment,
+    tx: Transaction,
+    caller: Caller,
+    image: Image,
+    disk_index: int,
+    announced: Announcement,
+    upload_id: str,
+    problems: Problems,
+) -> UploadAttempt:
+    """Return what is judged when the upload of a disk is to begin; locks the owner's quotas."""
+    return UploadAttempt(
         caller=caller,
-        image=view.image,
+        image=image,
         disk_index=disk_index,
         announced=announced,
         upload_id=upload_id,
         max_file_bytes=deployment.limits.image_file_bytes,
-        allowance=tx.tenants.lock(view.image.owner).under(deployment.limits.quotas),
-        key_usable=key_is_usable(deployment, view.image),
+        allowance=tx.tenants.lock(image.owner).under(deployment.limits.quotas),
+        key_usable=key_is_usable(deployment, image),
         problems=problems,
     )
+
+
+def reserve(
+    deployment: Deployment,
+    tx: Transaction,
+    attempt: UploadAttempt,
+    *,
+    action: Action,
+    until: datetime,
+) -> Reserved:
+    """Note that the disk's bytes are arriving, so that nobody deletes the image or brings others.
+
+    The upload is held until a time without another word. Raises Rejection when the law forbids it.
+    """
     enforce(START_UPLOAD, attempt)
-    now = deployment.now()
-    tx.pending_blobs.add(_blob_key(upload_id), image_id, until=now + deployment.upload_lease)
-    image = tx.images.save(attempt.draft, now=now)
+    tx.pending_blobs.add(_blob_key(attempt.upload_id), attempt.image.id, until=until)
+    image = tx.images.save(attempt.draft, now=deployment.now())
     record_image(
         deployment,
         tx,
-        Action.UPLOAD_IMAGE_DATA,
-        by=caller,
-        before=view.image,
+        action,
+        by=attempt.caller,
+        before=attempt.image,
         after=image,
-        details={"disk": disk_index, "announcedBytes": announced.size_bytes},
+        details={"disk": attempt.disk_index, "announcedBytes": attempt.announced.size_bytes},
     )
-    return _Reserved(image=image, disk=image.disks[disk_index])
+    return Reserved(image=image, disk=image.disks[attempt.disk_index])
 
 
 def _blob_key(upload_id: str) -> BlobKey:
@@ -132,7 +172,7 @@ def _blob_key(upload_id: str) -> BlobKey:
 
 
 def _store(
-    deployment: Deployment, reserved: _Reserved, announced: Announcement, chunks: Iterator[bytes]
+    deployment: Deployment, reserved: Reserved, announced: Announcement, chunks: Iterator[bytes]
 ) -> Disk:
     """Write what arrives as a blob, visible once it is complete and found good; return the disk."""
     blob_key = _blob_key(reserved.disk.upload_id)
@@ -144,7 +184,7 @@ def _store(
         # and never a record whose bytes are missing.
         writer.commit()
     except BlobDeleted as error:
-        raise _superseded(reserved.disk) from error
+        raise superseded(reserved.disk.index) from error
     finally:
         writer.discard()
     return replace(filled, blob_key=blob_key, wrapped_data_key=wrapped_data_key)
@@ -152,7 +192,7 @@ def _store(
 
 def _receive(
     deployment: Deployment,
-    reserved: _Reserved,
+    reserved: Reserved,
     announced: Announcement,
     chunks: Iterator[bytes],
     writer: BlobWriter,
@@ -171,28 +211,53 @@ def _receive(
             break
         writer.write(chunk)
     report = inspection.report(writer.size_bytes)
-    disk = replace(
-        reserved.disk,
-        state=DiskState.STORED,
-        capacity_bytes=report.capacity_bytes,
-        size_bytes=writer.size_bytes,
-        sha256=writer.sha256,
-    )
-    draft = _with_disk(reserved.image, disk)
+    filled = replace(reserved.disk, size_bytes=writer.size_bytes, sha256=writer.sha256)
+    return judged(reserved.image, filled, announced, report, cut_short=cut_short)
+
+
+def judged(
+    image: Image,
+    filled: Disk,
+    announced: Announcement,
+    report: DiskFileReport,
+    *,
+    cut_short: bool = False,
+) -> Disk:
+    """Return a disk as it is to be stored, with the size and digest that it has.
+
+    Raises Rejection when what has arrived is not what was announced, or cannot be a disk.
+    """
+    disk = replace(filled, state=DiskState.STORED, capacity_bytes=report.capacity_bytes)
     arrived = ArrivedFile(
-        draft=draft, disk=disk, announced=announced, report=report, cut_short=cut_short
+        draft=_with_disk(image, disk),
+        disk=disk,
+        announced=announced,
+        report=report,
+        cut_short=cut_short,
     )
     enforce(FINISH_UPLOAD, arrived)
     return disk
 
 
 @in_one_transaction
-def _finish(
-    deployment: Deployment, tx: Transaction, caller: Caller, image_id: ImageId, stored: Disk
+def name_bytes(
+    deployment: Deployment,
+    tx: Transaction,
+    caller: Caller,
+    image_id: ImageId,
+    stored: Disk,
+    *,
+    action: Action,
 ) -> View:
+    """Have a disk name the bytes that were stored for it; return its image.
+
+    Raises Rejection UPLOAD_SUPERSEDED when the disk does not wait for them any more.
+    """
     view = tx.images.lock(image_id, caller.tenant_id, now=deployment.now, governing=True)
+    if view is not None and view.image.disks[stored.index].blob_key == stored.blob_key:
+        return view  # two have finished the upload at once
     if view is None or view.image.disks[stored.index].upload_id != stored.upload_id:
-        raise _superseded(stored)
+        raise superseded(stored.index)
     # Suspended while the bytes were arriving: they are given up.
     refuse_if(caller.tenant_id, suspended=view.viewer_suspended)
     refuse_if(view.image.owner, suspended=view.owner_suspended)
@@ -205,7 +270,7 @@ def _finish(
     record_image(
         deployment,
         tx,
-        Action.UPLOAD_IMAGE_DATA,
+        action,
         by=caller,
         before=view.image,
         after=saved,
@@ -214,17 +279,18 @@ def _finish(
     return replace(view, image=saved)
 
 
-def _superseded(disk: Disk) -> Rejection:
+def superseded(disk_index: int) -> Rejection:
+    """Return what is raised when a disk does not wait for an upload any more."""
     return reject(
         Category.CONFLICT,
         Reason.UPLOAD_SUPERSEDED,
         "The upload was given up meanwhile and its bytes are gone; upload again.",
         subject="disk_index",
-        diskIndex=disk.index,
+        diskIndex=disk_index,
     )
 
 
-def _give_up_now_or_later(deployment: Deployment, image_id: ImageId, blob_key: BlobKey) -> None:
+def give_up_now_or_later(deployment: Deployment, image_id: ImageId, blob_key: BlobKey) -> None:
     """Let go of an upload that has failed, unless its disk has its bytes all the same.
 
     That is so when only the answer to the last commit was lost.
@@ -251,24 +317,35 @@ def _give_up(deployment: Deployment, tx: Transaction, image_id: ImageId, blob_ke
     if view is not None:
         if any(disk.blob_key == blob_key for disk in view.image.disks):
             return False
-        _empty_the_disk_of(deployment, tx, view.image, blob_key)
+        empty_the_disk_of(deployment, tx, view.image, blob_key)
     # Also when others have given it up meanwhile, and its bytes came after they were removed.
     tx.pending_blobs.remove(blob_key)
     tx.pending_blobs.doom([blob_key])
     return True
 
 
-def _empty_the_disk_of(deployment: Deployment, tx: Transaction, image: Image, blob_key: BlobKey) -> None:
+def empty_the_disk_of(
+    deployment: Deployment,
+    tx: Transaction,
+    image: Image,
+    blob_key: BlobKey,
+    *,
+    action: Action = Action.ABANDON_UPLOAD,
+    by: Caller | None = None,
+) -> Image:
+    """Return an image's disk to EMPTY, if it still waits for that blob; return the image."""
     disks = tuple(
         replace(disk, state=DiskState.EMPTY, upload_id="", announced_bytes=0)
         if disk.state is DiskState.SAVING and _blob_key(disk.upload_id) == blob_key
         else disk
         for disk in image.disks
     )
-    if disks != image.disks:
-        emptied = replace(image, disks=disks, state=state_of_filling(disks))
-        saved = tx.images.save(emptied, now=deployment.now())
-        record_image(deployment, tx, Action.ABANDON_UPLOAD, by=None, before=image, after=saved)
+    if disks == image.disks:
+        return image
+    emptied = replace(image, disks=disks, state=state_of_filling(disks))
+    saved = tx.images.save(emptied, now=deployment.now())
+    record_image(deployment, tx, action, by=by, before=image, after=saved)
+    return saved
 
 
 def _with_disk(image: Image, disk: Disk) -> Image:
@@ -344,7 +421,7 @@ def _open(
     deployment: Deployment, caller: Caller, attempt: DownloadAttempt, disk: Disk, length_bytes: int
 ) -> Iterator[bytes]:
     try:
-        return _blobs_for_reading(deployment, attempt.image, disk).read(
+        return blobs_for_reading(deployment, attempt.image, disk).read(
             disk.blob_key,
             offset_bytes=attempt.offset_bytes,
             length_bytes=length_bytes,
@@ -381,13 +458,14 @@ def _judge_again(deployment: Deployment, caller: Caller, attempt: DownloadAttemp
     enforce(DOWNLOAD_IMAGE_DATA, again)
 
 
-def _blobs_for_reading(deployment: Deployment, image: Image, disk: Disk) -> BlobStore:
+def blobs_for_reading(deployment: Deployment, image: Image, disk: Disk) -> BlobStore:
+    """Return where to read a disk's bytes. Raises Rejection KEY_UNAVAILABLE."""
     if image.encryption_key_id is None:
         return deployment.blobs
     data_key = deployment.keys.unwrap(
         image.encryption_key_id, disk.wrapped_data_key, context=disk.blob_key
     )
-    return SealedBlobs(deployment.blobs, data_key)
+    return SealedBlobs(deployment.blobs, data_key, disk.seal_runs)
 
 
 # --- What a crash leaves ---
@@ -437,7 +515,7 @@ def _give_up_dead(deployment: Deployment, tx: Transaction, image_id: ImageId, bl
     if not tx.pending_blobs.give_up(blob_key, now=deployment.now()):
         return False
     if view is not None:
-        _empty_the_disk_of(deployment, tx, view.image, blob_key)
+        empty_the_disk_of(deployment, tx, view.image, blob_key)
     return True
 
 

@@ -1,0 +1,113 @@
+"""The calls of UploadService: uploads that are interrupted and gone on with."""
+
+from collections.abc import Iterable, Iterator
+
+import google_crc32c
+import grpc
+
+from ims.client.images import ImageCalls
+from ims.client.vocabulary import FinishUploadResponse, Image, Upload
+from ims.v1.upload_service_pb2 import (
+    AbortUploadRequest,
+    FinishUploadRequest,
+    GetUploadRequest,
+    StartUploadRequest,
+    WriteUploadRequest,
+)
+
+
+class UploadCalls(ImageCalls):
+    """Brings the bytes of disks in as many goes as need be."""
+
+    def start_upload(
+        self,
+        image_id: str,
+        *,
+        size_bytes: int,
+        sha256: str,
+        disk_index: int = 0,
+        request_id: str = "",
+    ) -> Upload:
+        """Start the upload of a disk; the same again is that upload as it is."""
+        request = StartUploadRequest(
+            image_id=image_id,
+            disk_index=disk_index,
+            size_bytes=size_bytes,
+            sha256=sha256,
+            request_id=request_id,
+        )
+        return self._call(self._uploads.StartUpload, request).upload
+
+    def write_upload(
+        self, upload: Upload, chunks: Iterable[bytes], *, offset_bytes: int | None = None
+    ) -> Upload:
+        """Go on with an upload, from where it has come to; return it as it is then.
+
+        Chunks have at most 4 MiB. They are asked for by another thread; what they raise, this raises
+        too, beside Declined and Unreachable. What has arrived is kept, however it ends.
+        """
+        offset_bytes = upload.received_bytes if offset_bytes is None else offset_bytes
+        start = WriteUploadRequest.Start(
+            image_id=upload.image_id,
+            disk_index=upload.disk_index,
+            upload_id=upload.id,
+            offset_bytes=offset_bytes,
+        )
+        requests = _WriteRequests(start, chunks)
+        call = self._uploads.WriteUpload.future(iter(requests), metadata=self._credentials.metadata())
+        try:
+            response = call.result()
+        except grpc.RpcError as error:
+            raise requests.trouble or self._meaning(error) from error
+        except BaseException:
+            call.cancel()
+            raise
+        if requests.trouble:
+            raise requests.trouble
+        return response.upload
+
+    def get_upload(self, image_id: str, *, disk_index: int = 0, upload_id: str = "") -> Upload:
+        """Return an upload, and how far it has come; without an id, the one that fills the disk now."""
+        request = GetUploadRequest(image_id=image_id, disk_index=disk_index, upload_id=upload_id)
+        return self._call(self._uploads.GetUpload, request).upload
+
+    def finish_upload(self, upload: Upload, *, request_id: str = "") -> FinishUploadResponse:
+        """Have the disk take the bytes that have arrived, for as long as it takes to check them."""
+        request = FinishUploadRequest(
+            image_id=upload.image_id,
+            disk_index=upload.disk_index,
+            upload_id=upload.id,
+            request_id=request_id,
+        )
+        return self._call(self._uploads.FinishUpload, request, timeout_seconds=_FINISH_SECONDS)
+
+    def abort_upload(
+        self, image_id: str, *, disk_index: int = 0, upload_id: str = "", request_id: str = ""
+    ) -> Image:
+        """End an upload, whose bytes are gone then; without an id, the one that fills the disk now."""
+        request = AbortUploadRequest(
+            image_id=image_id, disk_index=disk_index, upload_id=upload_id, request_id=request_id
+        )
+        return self._call(self._uploads.AbortUpload, request).image
+
+
+_FINISH_SECONDS = 3600.0
+"""What was interrupted is read once more: that takes minutes with the largest files."""
+
+
+class _WriteRequests:
+    """The messages of one go; like those of an upload in one call, but that a chunk is counted."""
+
+    def __init__(self, start: WriteUploadRequest.Start, chunks: Iterable[bytes]) -> None:
+        self.trouble: Exception | None = None
+        self._start = start
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[WriteUploadRequest]:
+        yield WriteUploadRequest(start=self._start)
+        try:
+            for chunk in self._chunks:
+                counted = WriteUploadRequest.Chunk(data=chunk, crc32c=google_crc32c.value(chunk))
+                yield WriteUploadRequest(chunk=counted)
+        except Exception as error:  # noqa: BLE001 - raised again by the thread that waits for the answer
+            self.trouble = error

@@ -1,0 +1,40 @@
+"""An upload that can be interrupted and gone on with."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from ims.domain.disk_file import DiskFileReport
+from ims.domain.image import BlobKey, ImageId, SealRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What was found of a file while it arrived in one piece."""
+
+    sha256: str
+    report: DiskFileReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """The bytes of one disk on their way, brought by any number of writers, one after the other."""
+
+    blob_key: BlobKey
+    """What its bytes are kept under; its id, too."""
+    image_id: ImageId
+    disk_index: int
+    size_bytes: int
+    """How many bytes it brings in all."""
+    sha256: str
+    """Of all of them: 64 lower-case hexadecimal digits."""
+    wrapped_data_key: bytes = b""
+    """The data key that its blob is encrypted with, itself encrypted; empty when it is not."""
+    seal_runs: tuple[SealRun, ...] = ()
+    writers: int = 0
+    """How many writers there have been; who is not the last one has been superseded."""
+    findings: Findings | None = None
+    """None unless the only writer there has been brought all of it."""
+    expire_time: datetime | None = None
+    """When it ends unless somebody goes on with it; None once it is finished."""
+    finished: bool = False
+    """Whether the disk has its bytes."""

@@ -1,0 +1,551 @@
+"""The story of uploads that can be interrupted: started, written in any number of goes, and finished."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+from ims.blob_store import sealed
+from ims.blob_store.interface import BlobBusy, BlobDeleted, BlobWriter, KeyInUse
+from ims.disk_files.inspection import Inspection
+from ims.domain.audit import Action
+from ims.domain.caller import Caller
+from ims.domain.image import BlobKey, Disk, DiskState, Image, ImageId
+from ims.domain.rejection import Category, Problems, Reason, Rejection, reject
+from ims.domain.upload import Findings, Upload
+from ims.domain.view import View
+from ims.repository.database import Reading, Transaction
+from ims.rules.engine import Rule, enforce
+from ims.rules.image_data import FINISH_UPLOAD, RECEIVE_CHUNK, Announcement, Arrival
+from ims.rules.uploads import (
+    ABORT_UPLOAD,
+    COMPLETE,
+    COMPLETE_UPLOAD,
+    GET_UPLOAD,
+    GO_ON,
+    WRITE_UPLOAD,
+    FoundUpload,
+    Progress,
+)
+from ims.use_cases.deployment import Deployment, in_one_transaction, key_is_usable, see, see_locked
+from ims.use_cases.image_data import (
+    Finish,
+    Finished,
+    blobs_for_reading,
+    empty_the_disk_of,
+    give_up_upload,
+    judged,
+    just_finish,
+    name_bytes,
+    remove_doomed,
+    reserve,
+    superseded,
+    upload_attempt,
+)
+
+_log = logging.getLogger(__name__)
+
+_READ_BYTES: Final = 1024**2
+_ENDING: Final = {
+    *(rule.reason for rule in RECEIVE_CHUNK),
+    *(rule.reason for rule in FINISH_UPLOAD),
+    *(Reason.STORAGE_FULL, Reason.DISK_DATA_DAMAGED),
+}
+"""What ends an upload; after anything else it can be gone on with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    """An upload, and how far it has come."""
+
+    upload: Upload
+    received_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Go:
+    """What somebody has who goes on with an upload."""
+
+    image: Image
+    disk: Disk
+    upload: Upload
+
+    @property
+    def filled(self) -> Disk:
+        """The disk as it names the upload's blob."""
+        return replace(
+            self.disk,
+            size_bytes=self.upload.size_bytes,
+            sha256=self.upload.sha256,
+            blob_key=self.upload.blob_key,
+            wrapped_data_key=self.upload.wrapped_data_key,
+            seal_runs=self.upload.seal_runs,
+        )
+
+    @property
+    def announced(self) -> Announcement:
+        return Announcement(size_bytes=self.upload.size_bytes, sha256=self.upload.sha256)
+
+
+# --- Start, look, abort ---
+
+
+def start_upload(
+    deployment: Deployment,
+    *,
+    caller: Caller,
+    image_id: ImageId,
+    disk_index: int,
+    announced: Announcement,
+    problems: Problems = (),
+) -> Received:
+    """Start the upload of a disk; what has been started like that is returned as it is."""
+    go = _start(deployment, caller, image_id, disk_index, announced, problems)
+    begun = go.upload.writers > 0
+    received_bytes = _received_bytes(deployment, go) if begun else 0
+    return Received(upload=go.upload, received_bytes=received_bytes)
+
+
+@in_one_transaction
+def _start(
+    deployment: Deployment,
+    tx: Transaction,
+    caller: Caller,
+    image_id: ImageId,
+    disk_index: int,
+    announced: Announcement,
+    problems: Problems,
+) -> _Go:
+    image = see_locked(deployment, tx, caller, image_id).image
+    upload_id = deployment.new_id()
+    attempt = upload_attempt(deployment, tx, caller, image, disk_index, announced, upload_id, problems)
+    if attempt.disk is not None and attempt.disk.state is DiskState.SAVING:
+        running = tx.uploads.find(BlobKey(attempt.disk.upload_id))
+        if running is not None and announced == _announced(running):
+            found = FoundUpload(
+                caller=caller,
+                image=image,
+                disk_index=disk_index,
+                upload=running,
+                key_usable=attempt.key_usable,
+                problems=problems,
+            )
+            enforce(WRITE_UPLOAD, found)
+            return _Go(image=image, disk=attempt.disk, upload=running)
+    until = deployment.now() + deployment.upload_patience
+    reserved = reserve(deployment, tx, attempt, action=Action.START_UPLOAD, until=until)
+    blob_key = BlobKey(upload_id)
+    wrapped_data_key = b""
+    if image.encryption_key_id is not None:
+        data_key = deployment.keys.new_data_key(image.encryption_key_id, context=blob_key)
+        wrapped_data_key = data_key.wrapped
+    upload = Upload(
+        blob_key=blob_key,
+        image_id=image_id,
+        disk_index=disk_index,
+        size_bytes=announced.size_bytes,
+        sha256=announced.sha256,
+        wrapped_data_key=wrapped_data_key,
+        expire_time=until,
+    )
+    tx.uploads.add(upload)
+    return _Go(image=reserved.image, disk=reserved.disk, upload=upload)
+
+
+def _announced(upload: Upload) -> Announcement:
+    return Announcement(size_bytes=upload.size_bytes, sha256=upload.sha256)
+
+
+def get_upload(
+    deployment: Deployment,
+    *,
+    caller: Caller,
+    image_id: ImageId,
+    disk_index: int,
+    upload_id: str = "",
+    problems: Problems = (),
+) -> Received:
+    """Return an upload of a disk (without an id: the one that fills it now), and how far it has come."""
+    with deployment.database.reading() as reading:
+        image = see(deployment, reading, caller, image_id).image
+        go = _found(deployment, reading, caller, image, disk_index, upload_id, problems, GET_UPLOAD)
+    return Received(upload=go.upload, received_bytes=_received_bytes(deployment, go))
+
+
+def abort_upload(
+    deployment: Deployment,
+    *,
+    caller: Caller,
+    image_id: ImageId,
+    disk_index: int,
+    upload_id: str = "",
+    problems: Problems = (),
+    finishing: Callable[[Callable[[], View]], View] = lambda abort: abort(),
+) -> View:
+    """End an upload of a disk; return the image.
+
+    `finishing` is given the step that changes something, to do it within a transaction of its own.
+    """
+    ended: list[BlobKey] = []
+
+    def abort() -> View:
+        view, blob_key = _abort(deployment, caller, image_id, disk_index, upload_id, problems)
+        ended[:] = [blob_key]
+        return view
+
+    view = finishing(abort)
+    for blob_key in ended:
+        remove_doomed(deployment, blob_key)
+    return view
+
+
+@in_one_transaction
+def _abort(
+    deployment: Deployment,
+    tx: Transaction,
+    caller: Caller,
+    image_id: ImageId,
+    disk_index: int,
+    upload_id: str,
+    problems: Problems,
+) -> tuple[View, BlobKey]:
+    view = see_locked(deployment, tx, caller, image_id)
+    go = _found(deployment, tx, caller, view.image, disk_index, upload_id, problems, ABORT_UPLOAD)
+    blob_key = go.upload.blob_key
+    emptied = empty_the_disk_of(
+        deployment, tx, view.image, blob_key, action=Action.ABORT_UPLOAD, by=caller
+    )
+    tx.pending_blobs.remove(blob_key)
+    tx.pending_blobs.doom([blob_key])
+    return replace(view, image=emptied), blob_key
+
+
+def _found(
+    deployment: Deployment,
+    reading: Reading,
+    caller: Caller,
+    image: Image,
+    disk_index: int,
+    upload_id: str,
+    problems: Problems,
+    rules: tuple[Rule[FoundUpload], ...],
+) -> _Go:
+    """Return an upload of an image's disk. Raises Rejection when the rules forbid what is to be done."""
+    disk = next((each for each in image.disks if each.index == disk_index), None)
+    upload = None if disk is None else _upload_of(reading, image, disk, upload_id)
+    found = FoundUpload(
+        caller=caller,
+        image=image,
+        disk_index=disk_index,
+        upload=upload,
+        key_usable=key_is_usable(deployment, image),
+        problems=problems,
+    )
+    enforce(rules, found)
+    assert disk is not None  # or a rule would have been broken
+    assert upload is not None  # likewise
+    return _Go(image=image, disk=disk, upload=upload)
+
+
+def _upload_of(reading: Reading, image: Image, disk: Disk, upload_id: str) -> Upload | None:
+    if disk.state is DiskState.SAVING and upload_id in {"", disk.upload_id}:
+        return reading.uploads.find(BlobKey(disk.upload_id))
+    if disk.state is DiskState.STORED and upload_id and upload_id == disk.blob_key:
+        return Upload(
+            blob_key=disk.blob_key,
+            image_id=image.id,
+            disk_index=disk.index,
+            size_bytes=disk.size_bytes,
+            sha256=disk.sha256,
+            finished=True,
+        )
+    return None
+
+
+def _received_bytes(deployment: Deployment, go: _Go) -> int:
+    """Return how many of an upload's bytes are kept, from the first one on."""
+    upload = go.upload
+    if upload.finished or _is_whole(deployment, upload):
+        return upload.size_bytes
+    if go.image.encrypted:
+        return sealed.kept_bytes(deployment.blobs, upload.blob_key)
+    return deployment.blobs.kept_bytes(upload.blob_key)
+
+
+def _is_whole(deployment: Deployment, upload: Upload) -> bool:
+    """Whether a writer has committed the upload's blob, which it does with the last byte."""
+    try:
+        deployment.blobs.size_bytes(upload.blob_key)
+    except Rejection as rejection:
+        if rejection.reason is not Reason.DISK_DATA_DAMAGED:
+            raise
+        return False
+    return True
+
+
+# --- Write ---
+
+
+def write_upload(
+    deployment: Deployment,
+    *,
+    caller: Caller,
+    image_id: ImageId,
+    disk_index: int,
+    upload_id: str,
+    offset_bytes: int,
+    chunks: Iterator[bytes],
+    problems: Problems = (),
+) -> Received:
+    """Go on with an upload, with the bytes that arrive; what has arrived is kept however it ends.
+
+    Raises what the chunks raise, and Rejection. What cannot become an image ends the upload.
+    """
+    with deployment.uploads.alive(upload_id):
+        go = _take_over(deployment, caller, image_id, disk_index, upload_id, problems, WRITE_UPLOAD)
+        try:
+            received_bytes = _take_in(deployment, go, offset_bytes, chunks)
+        finally:
+            _wait_for_more(deployment, go.upload)
+    with deployment.database.reading() as reading:
+        upload = reading.uploads.find(go.upload.blob_key) or go.upload
+    return Received(upload=upload, received_bytes=received_bytes)
+
+
+@in_one_transaction
+def _take_over(
+    deployment: Deployment,
+    tx: Transaction,
+    caller: Caller,
+    image_id: ImageId,
+    disk_index: int,
+    upload_id: str,
+    problems: Problems,
+    rules: tuple[Rule[FoundUpload], ...],
+) -> _Go:
+    """Become the upload's last writer, unless it is finished: whoever was it finds itself superseded."""
+    image = see_locked(deployment, tx, caller, image_id).image
+    go = _found(deployment, tx, caller, image, disk_index, upload_id, problems, rules)
+    if go.upload.finished:
+        return go
+    tx.uploads.take_over(go.upload)
+    upload = tx.uploads.find(go.upload.blob_key)
+    assert upload is not None  # it was there a statement before, and its image is locked
+    return replace(go, upload=upload)
+
+
+def _wait_for_more(deployment: Deployment, upload: Upload) -> None:
+    """Have an upload live on for as long as one that nobody goes on with does."""
+    until = deployment.now() + deployment.upload_patience
+    try:
+        # Also when the call's time is over.
+        with deployment.database.until(None), deployment.database.transaction() as tx:
+            tx.pending_blobs.hold([upload.blob_key], until=until)
+    except Rejection:
+        # It has what is left of its time; what went wrong with the go is what its caller should hear of.
+        _log.exception("An upload cannot be held for longer just now.")
+
+
+def _take_in(deployment: Deployment, go: _Go, offset_bytes: int, chunks: Iterator[bytes]) -> int:
+    """Write what arrives; return how many bytes of the upload there are by then."""
+    writer = None if _is_whole(deployment, go.upload) else _open_writer(deployment, go)
+    if writer is None:
+        _go_on(go, offset_bytes, go.upload.size_bytes)
+        for chunk in chunks:
+            _refuse_too_much(deployment, go, go.upload.size_bytes + len(chunk))
+        return go.upload.size_bytes
+    try:
+        _go_on(go, offset_bytes, writer.size_bytes)
+        go = _with_sealing_on_record(deployment, go, writer)
+        findings = _receive(deployment, go, writer, chunks)
+        if writer.size_bytes == go.upload.size_bytes:
+            writer.commit()
+    except BlobDeleted as error:
+        raise superseded(go.disk.index) from error
+    except Rejection as rejection:
+        if rejection.reason in _ENDING:
+            writer.discard()
+            give_up_upload(deployment, go.image.id, go.upload.blob_key)
+        raise
+    finally:
+        # After a commit, or once it is discarded, it does nothing.
+        writer.suspend()
+    if findings is not None:
+        _note(deployment, replace(go.upload, findings=findings))
+    return writer.size_bytes
+
+
+def _go_on(go: _Go, offset_bytes: int, received_bytes: int) -> None:
+    progress = Progress(upload=go.upload, received_bytes=received_bytes, offset_bytes=offset_bytes)
+    enforce(GO_ON, progress)
+
+
+def _open_writer(deployment: Deployment, go: _Go) -> BlobWriter | None:
+    """Return what goes on with the upload's blob; None when it is whole already."""
+    upload, key_id = go.upload, go.image.encryption_key_id
+    try:
+        if key_id is None:
+            return deployment.blobs.resume_writer(upload.blob_key)
+        data_key = deployment.keys.unwrap(key_id, upload.wrapped_data_key, context=upload.blob_key)
+        return sealed.resume_writer(deployment.blobs, upload.blob_key, data_key, upload.seal_runs)
+    except KeyInUse:
+        return None
+    except BlobBusy as error:
+        raise _busy() from error
+
+
+def _busy() -> Rejection:
+    return reject(
+        Category.UNAVAILABLE,
+        Reason.UPLOAD_BUSY,
+        "Another writer is at work on the upload at this moment; try again.",
+    )
+
+
+def _with_sealing_on_record(deployment: Deployment, go: _Go, writer: BlobWriter) -> _Go:
+    """Put on record what a sealed blob cannot be read without, before anything is sealed with it."""
+    if not isinstance(writer, sealed.SealedWriter) or writer.runs == go.upload.seal_runs:
+        return go
+    upload = replace(go.upload, seal_runs=writer.runs)
+    if not _note(deployment, upload):
+        raise _taken_over()
+    return replace(go, upload=upload)
+
+
+def _note(deployment: Deployment, upload: Upload) -> bool:
+    with deployment.database.transaction() as tx:
+        return tx.uploads.note(upload)
+
+
+def _receive(
+    deployment: Deployment, go: _Go, writer: BlobWriter, chunks: Iterator[bytes]
+) -> Findings | None:
+    """Write what arrives, looking at it on the way where it is the file from its beginning.
+
+    Return what was found if it was all of it, and this the upload's only writer.
+    """
+    from_the_beginning = writer.size_bytes == 0
+    digest, inspection = hashlib.sha256(), Inspection(go.disk.format)
+    for chunk in chunks:
+        _refuse_too_much(deployment, go, writer.size_bytes + len(chunk))
+        if from_the_beginning:
+            digest.update(chunk)
+            inspection.write(chunk)
+            if inspection.hopeless:
+                report = inspection.report(writer.size_bytes)
+                judged(go.image, go.filled, go.announced, report, cut_short=True)
+        _refuse_superseded(deployment, go)
+        writer.write(chunk)
+    if not from_the_beginning or writer.size_bytes < go.upload.size_bytes:
+        return None
+    report = inspection.report(writer.size_bytes)
+    findings = Findings(sha256=digest.hexdigest(), report=report)
+    _judge(go, findings)
+    return findings if go.upload.writers == 1 else None
+
+
+def _refuse_too_much(deployment: Deployment, go: _Go, received_bytes: int) -> None:
+    arrival = Arrival(
+        announced=go.announced,
+        received_bytes=received_bytes,
+        max_file_bytes=deployment.limits.image_file_bytes,
+    )
+    enforce(RECEIVE_CHUNK, arrival)
+
+
+def _judge(go: _Go, findings: Findings) -> Disk:
+    """Return the disk as it is to be stored. Raises Rejection when it cannot be."""
+    found = replace(go.filled, sha256=findings.sha256)
+    return judged(go.image, found, go.announced, findings.report)
+
+
+def _refuse_superseded(deployment: Deployment, go: _Go) -> None:
+    with deployment.database.reading() as reading:
+        writers = reading.uploads.writers(go.upload.blob_key)
+    if writers is None:
+        raise superseded(go.disk.index)
+    if writers != go.upload.writers:
+        raise _taken_over()
+
+
+def _taken_over() -> Rejection:
+    return reject(
+        Category.CONFLICT,
+        Reason.UPLOAD_SUPERSEDED,
+        "Another writer goes on with the upload; ask how far it has come.",
+    )
+
+
+# --- Finish ---
+
+
+def finish_upload(
+    deployment: Deployment,
+    *,
+    caller: Caller,
+    image_id: ImageId,
+    disk_index: int,
+    upload_id: str,
+    problems: Problems = (),
+    finishing: Callable[[Finish], Finished] = just_finish,
+) -> Finished:
+    """Have a disk name the bytes of its upload, once they are checked; return the image and the disk.
+
+    `finishing` is given the last step, to do it within a transaction of its own.
+    """
+    with deployment.uploads.alive(upload_id):
+        go = _take_over(deployment, caller, image_id, disk_index, upload_id, problems, COMPLETE_UPLOAD)
+        if go.upload.finished:
+            return finishing(partial(_as_it_is, deployment, caller, image_id, disk_index))
+        try:
+            _complete(deployment, go)
+            stored = _judge(go, go.upload.findings or _read_again(deployment, go))
+        except Rejection as rejection:
+            if rejection.reason in _ENDING:
+                give_up_upload(deployment, image_id, go.upload.blob_key)
+            raise
+        return finishing(partial(_finished, deployment, caller, image_id, stored))
+
+
+def _as_it_is(deployment: Deployment, caller: Caller, image_id: ImageId, disk_index: int) -> Finished:
+    with deployment.database.reading() as reading:
+        view = see(deployment, reading, caller, image_id)
+    return view, view.image.disks[disk_index]
+
+
+def _finished(deployment: Deployment, caller: Caller, image_id: ImageId, stored: Disk) -> Finished:
+    action = Action.FINISH_UPLOAD
+    view = name_bytes(deployment, caller, image_id, stored, action=action)
+    return view, view.image.disks[stored.index]
+
+
+def _complete(deployment: Deployment, go: _Go) -> None:
+    """See to it that the upload's blob is committed. Raises Rejection when bytes are missing."""
+    writer = None if _is_whole(deployment, go.upload) else _open_writer(deployment, go)
+    if writer is None:
+        return
+    try:
+        enforce(COMPLETE, Progress(upload=go.upload, received_bytes=writer.size_bytes))
+        # Its writer died between the last byte and this.
+        writer.commit()
+    except BlobDeleted as error:
+        raise superseded(go.disk.index) from error
+    finally:
+        writer.suspend()
+
+
+def _read_again(deployment: Deployment, go: _Go) -> Findings:
+    """Look at what is stored: several writers brought it, or one that died before it could tell."""
+    digest, inspection = hashlib.sha256(), Inspection(go.disk.format)
+    stored = blobs_for_reading(deployment, go.image, go.filled).read(
+        go.upload.blob_key,
+        offset_bytes=0,
+        length_bytes=go.upload.size_bytes,
+        chunk_bytes=_READ_BYTES,
+    )
+    for chunk in stored:
+        digest.update(chunk)
+        inspection.write(chunk)
+    return Findings(sha256=digest.hexdigest(), report=inspection.report(go.upload.size_bytes))

@@ -1,0 +1,109 @@
+"""The law of uploads that can be interrupted (law 2.3 and 5.11), rule by rule."""
+
+import pytest
+
+from builders import RECIPIENT, STRANGER, a_caller, an_image
+from ims.domain.caller import Role
+from ims.domain.image import DiskState
+from ims.domain.rejection import Category, Reason, Rejection
+from ims.rules.engine import enforce
+from ims.rules.image_data import a_stored_disk_is_not_filled_again
+from ims.rules.uploads import (
+    ABORT_UPLOAD,
+    COMPLETE_UPLOAD,
+    GET_UPLOAD,
+    WRITE_UPLOAD,
+    a_writer_goes_on_where_the_upload_has_come_to,
+    only_a_whole_upload_is_finished,
+    the_upload_is_one_of_the_disk,
+)
+from rules.facts import (
+    a_draft,
+    a_found_upload,
+    a_progress,
+    an_empty_disk,
+    is_kept,
+    the_violation,
+)
+
+SAVING = a_draft(disks=(an_empty_disk(state=DiskState.SAVING),))
+
+
+class TestTheUploadIsOneOfTheDisk:
+    def test_one_that_is_there_is(self):
+        assert is_kept(the_upload_is_one_of_the_disk, a_found_upload())
+
+    def test_one_that_is_not_there_is_not(self):
+        violation = the_violation(the_upload_is_one_of_the_disk, a_found_upload(upload=None))
+
+        assert violation.reason is Reason.UPLOAD_NOT_FOUND
+        assert not violation.metadata
+
+    def test_of_a_disk_that_is_not_there_the_disk_is_told(self):
+        with pytest.raises(Rejection) as rejected:
+            enforce(GET_UPLOAD, a_found_upload(upload=None, disk_index=3))
+
+        assert [each.reason for each in rejected.value.violations] == [Reason.DISK_NOT_FOUND]
+
+
+class TestWhoGoesOnWithAnUpload:
+    @pytest.mark.parametrize("rules", [GET_UPLOAD, WRITE_UPLOAD, COMPLETE_UPLOAD, ABORT_UPLOAD])
+    def test_a_member_of_the_owner_does(self, rules):
+        enforce(rules, a_found_upload(image=SAVING))
+
+    @pytest.mark.parametrize("rules", [GET_UPLOAD, WRITE_UPLOAD, COMPLETE_UPLOAD, ABORT_UPLOAD])
+    @pytest.mark.parametrize("tenant", [RECIPIENT, STRANGER])
+    def test_nobody_else_does(self, rules, tenant):
+        with pytest.raises(Rejection) as rejected:
+            enforce(rules, a_found_upload(image=SAVING, caller=a_caller(tenant)))
+
+        assert rejected.value.reason is Reason.NOT_IMAGE_OWNER
+
+    @pytest.mark.parametrize("rules", [GET_UPLOAD, WRITE_UPLOAD, COMPLETE_UPLOAD, ABORT_UPLOAD])
+    def test_a_reader_does_not(self, rules):
+        caller = a_caller(SAVING.owner, Role.READER)
+
+        with pytest.raises(Rejection) as rejected:
+            enforce(rules, a_found_upload(image=SAVING, caller=caller))
+
+        assert rejected.value.reason is Reason.ROLE_REQUIRED
+
+    @pytest.mark.parametrize("rules", [WRITE_UPLOAD, ABORT_UPLOAD])
+    def test_a_disk_that_is_complete_stays_as_it_is(self, rules):
+        with pytest.raises(Rejection) as rejected:
+            enforce(rules, a_found_upload(image=an_image()))
+
+        assert rejected.value.reason is Reason.IMAGE_DATA_FINAL
+        assert not is_kept(a_stored_disk_is_not_filled_again, a_found_upload(image=an_image()))
+
+    @pytest.mark.parametrize("rules", [GET_UPLOAD, COMPLETE_UPLOAD])
+    def test_to_finish_again_is_no_error(self, rules):
+        enforce(rules, a_found_upload(image=an_image()))
+
+
+class TestHowFarAnUploadHasCome:
+    @pytest.mark.parametrize("offset_bytes", [0, 500, 1000])
+    def test_a_writer_goes_on_just_there(self, offset_bytes):
+        progress = a_progress(received_bytes=offset_bytes, offset_bytes=offset_bytes)
+
+        assert is_kept(a_writer_goes_on_where_the_upload_has_come_to, progress)
+
+    @pytest.mark.parametrize("offset_bytes", [0, 499, 501, 2**62])
+    def test_a_writer_does_not_go_on_anywhere_else(self, offset_bytes):
+        violation = the_violation(
+            a_writer_goes_on_where_the_upload_has_come_to, a_progress(offset_bytes=offset_bytes)
+        )
+
+        assert violation.reason is Reason.UPLOAD_OFFSET_MISMATCH
+        assert violation.metadata == {"expectedOffsetBytes": 500, "offsetBytes": offset_bytes}
+
+    def test_what_is_whole_is_finished(self):
+        assert is_kept(only_a_whole_upload_is_finished, a_progress(received_bytes=1000))
+
+    def test_what_misses_a_byte_is_not(self):
+        violation = the_violation(only_a_whole_upload_is_finished, a_progress(received_bytes=999))
+
+        assert violation.metadata == {"receivedBytes": 999, "announcedBytes": 1000}
+        with pytest.raises(Rejection) as rejected:
+            enforce((only_a_whole_upload_is_finished,), a_progress(received_bytes=999))
+        assert rejected.value.category is Category.AGAINST_RULES
