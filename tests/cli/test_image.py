@@ -1,11 +1,15 @@
 """`ims image …`."""
 
 import hashlib
+import os
+from pathlib import Path
 
 import pytest
 
 from cli.conftest import Ims
 from disk_files.makers import TINY_QCOW2
+from ims.client import Client, Disk, Image, sha256_of
+from serving import Server
 
 
 class TestCreate:
@@ -416,3 +420,33 @@ class TestNames:
         assert unknown.code == 1
         assert "IMAGE_NOT_FOUND" in unknown.stderr
         assert "ims image list" in unknown.stderr
+
+
+class TestAnInterruptedUpload:
+    def test_the_same_command_goes_on_with_it(
+        self, ims: Ims, server: Server, owner: str, tmp_path: Path
+    ):
+        path = tmp_path / "disk.raw"
+        path.write_bytes(os.urandom(3 * 1024**2))
+        with Client(server.target, tenant=owner) as client:
+            image = client.create_image(name="half", type=Image.SYSTEM_DISK, formats=[Disk.RAW])
+            upload = client.start_upload(image.id, size_bytes=3 * 1024**2, sha256=sha256_of(path))
+            client.write_upload(upload, [path.read_bytes()[: 1024**2]])
+
+        uploaded = ims("image", "upload", path, "--image", "half", tenant=owner)
+
+        assert uploaded.code == 0, uploaded
+        assert "ACTIVE" in uploaded.stdout
+
+    def test_it_is_ended(self, ims: Ims, server: Server, owner: str):
+        with Client(server.target, tenant=owner) as client:
+            image = client.create_image(name="half", type=Image.SYSTEM_DISK, formats=[Disk.RAW])
+            client.start_upload(image.id, size_bytes=10, sha256="ab" * 32)
+
+        ended = ims("image", "abort-upload", "half", tenant=owner)
+        again = ims("image", "abort-upload", "half", tenant=owner)
+
+        assert ended.code == 0, ended
+        assert "half" in ended.stdout
+        assert again.code == 1
+        assert ims("image", "delete", "half", tenant=owner).code == 0

@@ -35,9 +35,9 @@ SERVED = [
     V1ALPHA,
     "ims.v1.AdminService",
     "ims.v1.AuditService",
-    "ims.v1.UploadService",
     "ims.v1.ImageService",
     "ims.v1.SharingService",
+    "ims.v1.UploadService",
     "ims.v1.UseService",
 ]
 PROTOS = Path(__file__).parents[2] / "protos"

@@ -31,10 +31,14 @@ _ADVICE: Final = {
         "A QUEUED image lacks disks (`ims image upload FILE --image ID`); a DEACTIVATED one is woken "
         "by `ims image reactivate`."
     ),
-    ErrorReason.IMAGE_BUSY: "Try again when the upload has ended.",
+    ErrorReason.IMAGE_BUSY: "Try again when the upload has ended; or end it: `ims image abort-upload`.",
     ErrorReason.IMAGE_DELETED: "Its owner can restore it: `ims image undelete`.",
     ErrorReason.IMAGE_DATA_FINAL: "Upload the file as a new image.",
     ErrorReason.UPLOAD_SUPERSEDED: "Upload again.",
+    ErrorReason.UPLOAD_NOT_FOUND: "Upload again.",
+    ErrorReason.UPLOAD_INCOMPLETE: "Upload the same file again: it goes on where it was.",
+    ErrorReason.UPLOAD_BUSY: "Is the same file being uploaded elsewhere? Wait for that.",
+    ErrorReason.CHUNK_DAMAGED: "Upload the same file again: it goes on where it was.",
     ErrorReason.PUBLIC_IMAGE_NOT_SHAREABLE: "Nothing needs to be done.",
     ErrorReason.CROSS_REGION_SHARE: (
         "If the tenant is at home elsewhere than it says here, say where: TENANT@REGION."

@@ -14,6 +14,7 @@ from ims.cli.session import Session, in_session
 from ims.client import Disk, Image, NewImageAttributes, sha256_of
 from ims.client.vocabulary import DiskFormat, FinishUploadResponse, ImageType
 from ims.v1.image_service_pb2 import DownloadImageDataResponse
+from ims.v1.upload_service_pb2 import AbortUploadResponse
 
 
 @in_session
@@ -100,6 +101,22 @@ def _uploaded(response: FinishUploadResponse) -> str:
         f"Uploaded {printing.size(disk.size_bytes)} of {Disk.Format.Name(disk.format)} into disk "
         f"{disk.index} of {printing.image_title(image)}. The image is {Image.State.Name(image.state)}"
         + (f"; {missing} of its disks are missing." if missing else ".")
+    )
+
+
+@in_session
+def abort_upload(
+    session: Session,
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="Its id or name.", show_default=False)],
+    *,
+    disk: Annotated[int, typer.Option(min=0, help="Which of its disks.")] = 0,
+) -> None:
+    """End an upload that waits to be gone on with; the disk can be uploaded again."""
+    with session.client() as client:
+        emptied = client.abort_upload(lookup.own_image_id(client, image), disk_index=disk)
+    session.answer(
+        AbortUploadResponse(image=emptied),
+        f"Ended the upload of disk {disk} of {printing.image_title(emptied)}.",
     )
 
 
