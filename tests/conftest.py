@@ -149,6 +149,7 @@ def make_service(tmp_path: Path, clock: Clock, make_catalogue: MakeCatalogue) ->
             "database_url": urls[0] if urls else make_catalogue(),
             "region": HOME,
             "drain_seconds": 1,
+            "scrub_bytes_per_second": 0,  # what a test damages it finds itself
         } | settings
         service = Service(Settings(**given), now=clock.now)
         running.append(service)

@@ -47,6 +47,7 @@ from ims.use_cases.checkup import Finding, check_up
 from ims.use_cases.deployment import Deployment
 from ims.use_cases.image_data import keep_uploads_alive
 from ims.use_cases.refusals import Refusals
+from ims.use_cases.scrubbing import scrub
 from ims.use_cases.sweeping import sweep
 from ims.v1 import (
     admin_service_pb2,
@@ -125,6 +126,7 @@ class Service:
                 (self._sweep, settings.sweep_seconds),
                 (self._keep_uploads_alive, settings.upload_lease_seconds / 3),
                 (self._record_refusals, _RECORDING_SECONDS),
+                (self._scrub, _SCRUB_SECONDS),
             )
         ]
         self.port = self._bind()
@@ -215,12 +217,27 @@ class Service:
         with suppress(Rejection):
             self._refusals.record(ending=self._ending.is_set())
 
+    def _scrub(self) -> None:
+        if not self.settings.scrub_bytes_per_second:
+            return
+        rest = timedelta(seconds=self.settings.scrub_rest_seconds)
+        # One after the other, until there is nothing to do for a while.
+        while scrubbed := scrub(self.deployment, self._id, self._read_slowly, rest=rest):
+            if scrubbed.anything:
+                _log.error("scrubbed", **asdict(scrubbed))
+
+    def _read_slowly(self, read_bytes: int) -> bool:
+        seconds = read_bytes / self.settings.scrub_bytes_per_second
+        return not self._ending.wait(seconds)
+
     def _keep_uploads_alive(self) -> None:
         keep_uploads_alive(self.deployment)
 
 
 _RECORDING_SECONDS: Final = 0.5
 """How often refusals are recorded that have come up meanwhile."""
+_SCRUB_SECONDS: Final = 10
+"""How often a worker looks whether there are bytes to be read again."""
 _LAST_WORDS_SECONDS: Final = 1
 """How long a service that ends waits for its catalogue to take the last of them."""
 

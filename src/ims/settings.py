@@ -217,6 +217,10 @@ class Settings(BaseSettings):
     """How long running calls may go on after SIGTERM."""
     sweep_seconds: float = Field(60, gt=0)
     """How often deleted images whose grace period has ended are purged, and dead uploads given up."""
+    scrub_bytes_per_second: ByteSize = Field(ByteSize(16 * 1024**2), ge=0)
+    """How fast the instances together read stored bytes again, to find damage (law 5.12); 0: never."""
+    scrub_rest_seconds: float = Field(24 * 3600, ge=0)
+    """How long they rest when all has been read, before they begin anew."""
     upload_lease_seconds: float = Field(20, gt=0)
     """After how long an upload is given up whose process is not heard of any more."""
     upload_patience_seconds: float = Field(24 * 3600, gt=0)

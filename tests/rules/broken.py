@@ -211,6 +211,10 @@ _ABOUT_IMAGE_DATA: tuple[tuple[Rule, object], ...] = (
         image_data.the_disk_inside_fits_the_largest_disk,
         an_arrived_file(disk=a_disk(role=DiskRole.SYSTEM, capacity_bytes=1025 * GIB)),
     ),
+    (
+        image_data.damaged_bytes_are_not_given_out,
+        a_download(image=an_image(disks=(a_disk(damaged=True),))),
+    ),
     (image_data.a_download_begins_within_the_file, a_download(offset_bytes=1001)),
     (uploads.the_upload_is_one_of_the_disk, a_found_upload(upload=None)),
     (uploads.a_writer_goes_on_where_the_upload_has_come_to, a_progress(offset_bytes=499)),

@@ -19,6 +19,7 @@ from ims.rules.image_data import (
     Announcement,
     a_download_begins_within_the_file,
     a_stored_disk_is_not_filled_again,
+    damaged_bytes_are_not_given_out,
     files_stay_within_the_limit,
     no_more_arrives_than_was_announced,
     one_upload_at_a_time_fills_a_disk,
@@ -399,3 +400,23 @@ class TestTheOrderOfJudgement:
             enforce(START_UPLOAD, attempt)
 
         assert {each.reason for each in caught.value.violations} == {Reason.IMAGE_DATA_FINAL}
+
+
+class TestDamagedBytesAreNotGivenOut:
+    def test_whole_ones_are(self):
+        assert is_kept(damaged_bytes_are_not_given_out, a_download())
+
+    def test_damaged_ones_are_not(self):
+        violation = the_violation(
+            damaged_bytes_are_not_given_out, a_download(image=an_image(disks=(a_disk(damaged=True),)))
+        )
+
+        assert violation.reason is Reason.DISK_DATA_DAMAGED
+        assert not violation.metadata
+
+    def test_another_disk_of_the_image_is_still_read(self):
+        disks = (a_disk(damaged=True), a_disk(index=1, role=DiskRole.DATA))
+
+        assert is_kept(
+            damaged_bytes_are_not_given_out, a_download(image=an_image(disks=disks), disk_index=1)
+        )

@@ -81,7 +81,7 @@ class TestWhoGoesOnWithAnUpload:
         enforce(rules, a_found_upload(image=an_image()))
 
 
-class TestHowFarAnUploadHasCome:
+class TestAWriterGoesOnWhereTheUploadHasComeTo:
     @pytest.mark.parametrize("offset_bytes", [0, 500, 1000])
     def test_a_writer_goes_on_just_there(self, offset_bytes):
         progress = a_progress(received_bytes=offset_bytes, offset_bytes=offset_bytes)
@@ -97,6 +97,8 @@ class TestHowFarAnUploadHasCome:
         assert violation.reason is Reason.UPLOAD_OFFSET_MISMATCH
         assert violation.metadata == {"expectedOffsetBytes": 500, "offsetBytes": offset_bytes}
 
+
+class TestOnlyAWholeUploadIsFinished:
     def test_what_is_whole_is_finished(self):
         assert is_kept(only_a_whole_upload_is_finished, a_progress(received_bytes=1000))
 

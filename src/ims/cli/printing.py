@@ -383,7 +383,7 @@ def _disk_table(disks: Iterable[Disk]) -> Table:
                 str(disk.index),
                 Disk.Role.Name(disk.role),
                 Disk.Format.Name(disk.format),
-                Disk.State.Name(disk.state),
+                "DAMAGED" if disk.damaged else Disk.State.Name(disk.state),
                 size(disk.size_bytes) if disk.size_bytes else "",
                 size(disk.capacity_bytes) if disk.capacity_bytes else "",
                 disk.sha256,

@@ -47,6 +47,7 @@ class Action(StrEnum):
     RELEASE_USE = "ReleaseUse"
     # by the service itself
     ABANDON_UPLOAD = "AbandonUpload"
+    CHECK_IMAGE_DATA = "CheckImageData"
     EXPIRE_SHARE = "ExpireShare"
     PURGE_IMAGE = "PurgeImage"
     SUPPRESS_REFUSALS = "SuppressRefusals"

@@ -184,6 +184,8 @@ class Disk:
     """The data key that the blob is encrypted with, itself encrypted; empty when it is not."""
     seal_runs: tuple[SealRun, ...] = ()
     """The runs of a sealed blob beside its first."""
+    damaged: bool = False
+    """Whether its bytes were found not to be those that were stored."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,17 @@ class Duties:
         )
         return claimed.rowcount == 1
 
+    def place(self, name: str) -> str:
+        """Return how far a duty has come; "" at its beginning."""
+        query = sa.select(duties.c.place).where(duties.c.name == name)
+        return self._connection.execute(query).scalar_one() or ""
+
+    def come_to(self, name: str, holder: str, place: str) -> None:
+        """Note how far a duty has come, if one still holds it."""
+        self._connection.execute(
+            duties.update().where(duties.c.name == name, duties.c.holder == holder).values(place=place)
+        )
+
     def release(self, name: str, holder: str) -> None:
         """Let others have a duty at once."""
         self._connection.execute(

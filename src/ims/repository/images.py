@@ -691,7 +691,7 @@ def _to_document(disk: Disk) -> dict[str, Any]:
     document = {**asdict(disk), "wrapped_data_key": disk.wrapped_data_key.hex()}
     document["seal_runs"] = to_documents(disk.seal_runs)
     # A version from before there was such a thing knows none of them.
-    for name in ("announced_bytes", "seal_runs"):
+    for name in ("announced_bytes", "seal_runs", "damaged"):
         if not document[name]:
             del document[name]
     return document

@@ -329,4 +329,6 @@ duties = Table(
     Column("name", _text(64), primary_key=True),
     Column("holder", _text(64), nullable=False),
     Column("lease_until", BigInteger, nullable=False),
+    # How far it has come, where it is done bit by bit.
+    Column("place", Text),
 )

@@ -1,6 +1,6 @@
 """The law of image bytes: who brings them, what they must be, who takes them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -303,11 +303,30 @@ FINISH_UPLOAD: tuple[Rule[ArrivedFile], ...] = (
 # --- Download ---
 
 
+class NeedingBytes(Protocol):
+    """Anything that reads stored bytes of an image."""
+
+    @property
+    def disks(self) -> Sequence[Disk]: ...
+
+
+@rule("5.12", Reason.DISK_DATA_DAMAGED, Category.CORRUPT)
+def damaged_bytes_are_not_given_out(attempt: NeedingBytes) -> Iterator[Breach]:
+    """Bytes that were found to be damaged are refused; metadata and shares are kept."""
+    if any(disk.damaged for disk in attempt.disks):
+        yield breach("The stored bytes are damaged or missing.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class DownloadAttempt(DiskAttempt):
     """Somebody wants a disk's bytes, or the rest of them."""
 
     offset_bytes: int
+
+    @property
+    def disks(self) -> Sequence[Disk]:
+        """What is read."""
+        return () if self.disk is None else (self.disk,)
 
 
 @rule("2.3", Reason.OFFSET_OUT_OF_RANGE, Category.OUT_OF_RANGE)
@@ -335,4 +354,5 @@ DOWNLOAD_IMAGE_DATA: tuple[Rule[DownloadAttempt], ...] = (
     *state_allows(Verb.READ_DATA),
     only_accepted_shares_are_used,
     the_key_of_an_encrypted_image_is_usable,
+    damaged_bytes_are_not_given_out,
 )

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ims.domain.caller import Caller, Role
-from ims.domain.image import ImageType
+from ims.domain.image import Disk, DiskRole, ImageType
 from ims.domain.rejection import Category, Reason
 from ims.domain.tenant import TenantId
 from ims.domain.use import Purpose, Use
 from ims.rules.attempt import Attempt
 from ims.rules.engine import Breach, Rule, breach, rule
 from ims.rules.form import every_field_can_be_read
+from ims.rules.image_data import damaged_bytes_are_not_given_out
 from ims.rules.keys import the_key_of_an_encrypted_image_is_usable
 from ims.rules.sharing import only_accepted_shares_are_used
 from ims.rules.states import Verb, state_allows
@@ -54,6 +55,14 @@ class UseAttempt(Attempt):
     use: Use
     key_usable: bool
     """Whether the image's bytes can be decrypted now."""
+
+    @property
+    def disks(self) -> tuple[Disk, ...]:
+        """What is read: of a full-ECS image an OS change uses its system disk only (law 1)."""
+        system_disk_only = self.use.purpose is Purpose.CHANGE_OS
+        return tuple(
+            disk for disk in self.image.disks if disk.role is DiskRole.SYSTEM or not system_disk_only
+        )
 
 
 @rule("7.1", Reason.WRONG_TYPE_FOR_PURPOSE, Category.AGAINST_RULES)
@@ -143,4 +152,5 @@ RESOLVE_IMAGE: tuple[Rule[UseAttempt], ...] = (
     the_memory_is_within_the_images_bounds,
     the_image_is_available_in_the_region,
     the_key_of_an_encrypted_image_is_usable,
+    damaged_bytes_are_not_given_out,
 )

@@ -98,7 +98,7 @@ def render(image: Image) -> bytes:
     return _message(image).SerializeToString(deterministic=True)
 
 
-RENDERER: Final = Renderer(format=3, render=render)
+RENDERER: Final = Renderer(format=4, render=render)
 
 
 def _standing_message(image_class: ImageClass, relation: Relation | None) -> image_pb2.Image:
@@ -165,6 +165,7 @@ def disk_message(disk: Disk) -> image_pb2.Disk:
         capacity_bytes=disk.capacity_bytes,
         size_bytes=disk.size_bytes,
         sha256=disk.sha256,
+        damaged=disk.damaged,
     )
 
 

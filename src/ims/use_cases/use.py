@@ -1,10 +1,10 @@
 """The story of using an image: a consumer asks, and gets a pinned answer or the rules that forbid it."""
 
 from ims.domain.caller import Caller
-from ims.domain.image import DiskRole, ImageId
+from ims.domain.image import ImageId
 from ims.domain.rejection import Problems
 from ims.domain.tenant import TenantId
-from ims.domain.use import Purpose, Resolution, Use
+from ims.domain.use import Resolution, Use
 from ims.rules.engine import enforce
 from ims.rules.use import RESOLVE_IMAGE, UseAttempt
 from ims.use_cases.deployment import Deployment, key_is_usable, representing, see
@@ -34,6 +34,4 @@ def resolve_image(
     )
     enforce(RESOLVE_IMAGE, attempt)
     assert view.relation is not None  # or the image would not have been seen, or not accepted
-    system_disk_only = use.purpose is Purpose.CHANGE_OS
-    disks = tuple(disk for disk in image.disks if disk.role is DiskRole.SYSTEM or not system_disk_only)
-    return Resolution(image=image, relation=view.relation, disks=disks)
+    return Resolution(image=image, relation=view.relation, disks=attempt.disks)
