@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PURELIB = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 LISTEN ?= 127.0.0.1:50051
 DATA ?= data
 T ?= tests
@@ -50,7 +51,9 @@ contract: setup
 
 protos-check: setup
 	mkdir -p build
-	$(BIN)/python -m grpc_tools.protoc -I protos -I "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+	mkdir -p build/borrowed/google/longrunning
+	cp "$(PURELIB)/google/longrunning/operations_proto.proto" build/borrowed/google/longrunning/operations.proto
+	$(BIN)/python -m grpc_tools.protoc -I protos -I build/borrowed -I "$(PURELIB)" \
 	  --include_imports --include_source_info -o build/api.binpb protos/ims/v1/*.proto
 	$(BIN)/buf lint build/api.binpb --path ims --config protos/buf.yaml
 	$(BIN)/buf format --diff --exit-code protos

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sysconfig
+import tempfile
 from importlib.metadata import distribution
 from importlib.resources import files
 from pathlib import Path
@@ -20,11 +21,25 @@ def generate(root: Path) -> None:
     shutil.rmtree(out / "ims" / "v1", ignore_errors=True)
     # protoc looks for its plug-ins on the PATH; they are this interpreter's, on it or not.
     os.environ["PATH"] = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", "")))
-    protos = (
-        f"-I{root / 'protos'}",
-        f"-I{distribution('googleapis-common-protos').locate_file('')}",
-        f"-I{files('grpc_tools').joinpath('_proto')}",
+    with tempfile.TemporaryDirectory() as borrowed:
+        protos = (f"-I{root / 'protos'}", *borrowed_protos(Path(borrowed)))
+        _compile(protos, sources, out)
+    (out / "ims" / "v1" / "__init__.py").write_text(
+        '"""The wire contract, generated from protos/ims/v1; never edited, not in git."""\n'
     )
+
+
+def borrowed_protos(folder: Path) -> tuple[str, ...]:
+    """Return where protoc finds what is not ours; `folder` takes what has another name there."""
+    common = Path(str(distribution("googleapis-common-protos").locate_file("")))
+    operations = folder / "google" / "longrunning" / "operations.proto"
+    operations.parent.mkdir(parents=True)
+    # It registers itself under the usual name, which its own file does not have.
+    shutil.copyfile(common / "google" / "longrunning" / "operations_proto.proto", operations)
+    return (f"-I{folder}", f"-I{common}", f"-I{files('grpc_tools').joinpath('_proto')}")
+
+
+def _compile(protos: tuple[str, ...], sources: list[str], out: Path) -> None:
     _protoc(
         *protos,
         f"--python_out={out}",
@@ -43,9 +58,6 @@ def generate(root: Path) -> None:
         *sources,
         "google/rpc/error_details.proto",
         "google/rpc/status.proto",
-    )
-    (out / "ims" / "v1" / "__init__.py").write_text(
-        '"""The wire contract, generated from protos/ims/v1; never edited, not in git."""\n'
     )
 
 

@@ -1,6 +1,7 @@
 """Calls a real server, as one tenant or another, and takes its rejections apart."""
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -8,7 +9,9 @@ from typing import Any
 
 import google_crc32c
 import grpc
-from google.rpc import error_details_pb2
+from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.protobuf import message_factory
+from google.rpc import code_pb2, error_details_pb2
 from grpc_status import rpc_status
 
 from ims.v1 import (
@@ -19,6 +22,7 @@ from ims.v1 import (
     image_pb2,
     image_service_pb2,
     image_service_pb2_grpc,
+    operation_metadata_pb2,
     sharing_service_pb2,
     sharing_service_pb2_grpc,
     upload_pb2,
@@ -42,6 +46,12 @@ METHODS = {
     for method in module.DESCRIPTOR.services_by_name[service].methods
 }
 """Every RPC of ours by its name."""
+OPERATIONS = {
+    method.name: ("Operations", method)
+    for method in operations_pb2.DESCRIPTOR.services_by_name["Operations"].methods
+}
+"""The RPCs of google.longrunning, whose protos are not ours."""
+ALL_METHODS = METHODS | OPERATIONS
 
 CHUNK_BYTES = 64 * 1024
 MIB = 1024**2
@@ -51,13 +61,11 @@ REQUEST_ID = "ims-request-id"
 
 
 def request_class(rpc: str) -> Any:
-    service, method = METHODS[rpc]
-    return getattr(SERVICES[service][0], method.input_type.name)
+    return message_factory.GetMessageClass(ALL_METHODS[rpc][1].input_type)
 
 
 def response_class(rpc: str) -> Any:
-    service, method = METHODS[rpc]
-    return getattr(SERVICES[service][0], method.output_type.name)
+    return message_factory.GetMessageClass(ALL_METHODS[rpc][1].output_type)
 
 
 class Tenant:
@@ -67,6 +75,7 @@ class Tenant:
         self.id = tenant
         self._channel = grpc.insecure_channel(target)
         self._stubs = {name: stub(self._channel) for name, (_, stub) in SERVICES.items()}
+        self._stubs["Operations"] = operations_pb2_grpc.OperationsStub(self._channel)
         self._metadata = [("ims-roles", ",".join(roles))] if roles else []
         if tenant is not None:
             self._metadata.append(("ims-tenant", tenant))
@@ -74,19 +83,19 @@ class Tenant:
             self._metadata.append(("ims-region", region))
 
     def __getattr__(self, rpc: str) -> Any:
-        if rpc not in METHODS:
+        if rpc not in ALL_METHODS:
             raise AttributeError(rpc)
         return lambda **fields: self.call(rpc, request_class(rpc)(**fields))
 
     def call(self, rpc: str, request: Any) -> Any:
         """Send a request (or, where a stream is taken, an iterable of them); return what comes back."""
         answer = self._send(rpc, request, self._stub(rpc))
-        return list(answer) if METHODS[rpc][1].server_streaming else answer
+        return list(answer) if ALL_METHODS[rpc][1].server_streaming else answer
 
     def begin(self, rpc: str, request: Any) -> Any:
         """Send a request like `call`; return the running call, to be waited for, read or cancelled."""
         stub = self._stub(rpc)
-        return self._send(rpc, request, stub if METHODS[rpc][1].server_streaming else stub.future)
+        return self._send(rpc, request, stub if ALL_METHODS[rpc][1].server_streaming else stub.future)
 
     def answer(self, rpc: str, request: Any) -> "Declined":
         """Send a request; return what came back where it was declined, else something that says OK."""
@@ -98,9 +107,9 @@ class Tenant:
 
     def call_raw(self, rpc: str, data: bytes | Iterator[bytes]) -> bytes:
         """Send bytes (where a stream is taken: or an iterator of them) that may be no message."""
-        service, method = METHODS[rpc]
+        _, method = ALL_METHODS[rpc]
         shape = f"{_arity(method.client_streaming)}_{_arity(method.server_streaming)}"
-        call = getattr(self._channel, shape)(f"/ims.v1.{service}/{rpc}")
+        call = getattr(self._channel, shape)(f"/{method.containing_service.full_name}/{rpc}")
         if method.client_streaming and isinstance(data, bytes):
             data = iter([data])
         answer = call(data, metadata=self._metadata, timeout=TIMEOUT_SECONDS)
@@ -151,16 +160,54 @@ class Tenant:
         messages = self.DownloadImageData(image_id=image_id, **fields)
         return b"".join(message.chunk for message in messages)
 
+    def copy(self, image_id: str, name: str, **fields: Any) -> Any:
+        """Copy an image; return the operation once it has ended."""
+        return self.ended(self.CopyImage(image_id=image_id, name=name, **fields))
+
+    def copied(self, image_id: str, name: str, **fields: Any) -> image_pb2.Image:
+        """Copy an image; return the copy."""
+        return image_of(self.copy(image_id, name, **fields))
+
+    def ended(self, operation: Any) -> Any:
+        """Return an operation once it has ended."""
+        until = time.monotonic() + TIMEOUT_SECONDS
+        while not operation.done:
+            assert time.monotonic() < until, "the operation goes on"
+            operation = self.WaitOperation(name=operation.name, timeout={"seconds": 10})
+        return operation
+
     def close(self) -> None:
         self._channel.close()
 
     def _stub(self, rpc: str) -> Any:
-        return getattr(self._stubs[METHODS[rpc][0]], rpc)
+        return getattr(self._stubs[ALL_METHODS[rpc][0]], rpc)
 
     def _send(self, rpc: str, request: Any, send: Any) -> Any:
-        if METHODS[rpc][1].client_streaming and not isinstance(request, Iterator):
+        if ALL_METHODS[rpc][1].client_streaming and not isinstance(request, Iterator):
             request = iter([request])
         return send(request, metadata=self._metadata, timeout=TIMEOUT_SECONDS)
+
+
+def image_of(operation: Any) -> image_pb2.Image:
+    """Return what a copy has answered."""
+    assert operation.WhichOneof("result") == "response", operation
+    image = image_pb2.Image()
+    assert operation.response.Unpack(image)
+    return image
+
+
+def metadata_of(operation: Any) -> operation_metadata_pb2.OperationMetadata:
+    metadata = operation_metadata_pb2.OperationMetadata()
+    assert operation.metadata.Unpack(metadata)
+    return metadata
+
+
+def error_of(operation: Any) -> "Declined":
+    """Return what an operation has failed with."""
+    assert operation.WhichOneof("result") == "error", operation
+    seen = Declined(code=code_pb2.Code.Name(operation.error.code), message=operation.error.message)
+    _take_apart(seen, operation.error)
+    return seen
 
 
 def upload_messages(
@@ -241,8 +288,11 @@ def fill_in(seen: Declined, error: Any) -> None:
     seen.code, seen.message = error.code().name, error.details()
     seen.headers = {key: value for key, value in error.trailing_metadata() or () if key != STATUS}
     status = rpc_status.from_call(error)
-    if status is None:
-        return
+    if status is not None:
+        _take_apart(seen, status)
+
+
+def _take_apart(seen: Declined, status: Any) -> None:
     seen.status_bytes = status.SerializeToString(deterministic=True)
     for packed in status.details:
         kind = getattr(error_details_pb2, packed.TypeName().rpartition(".")[2])

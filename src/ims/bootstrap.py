@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import grpc
 import structlog
+from google.longrunning import operations_pb2, operations_pb2_grpc
 
 from ims.blob_store.filesystem import FilesystemBlobStore
 from ims.domain.caller import Caller, Role
@@ -34,7 +35,8 @@ from ims.servicers.audit_servicer import AuditServicer
 from ims.servicers.health import HEALTH_SERVICE, Health
 from ims.servicers.image_servicer import ImageServicer
 from ims.servicers.interceptors import OutermostInterceptor
-from ims.servicers.messages import RENDERER
+from ims.servicers.messages import RENDERER, image_bytes
+from ims.servicers.operations_servicer import OperationsServicer
 from ims.servicers.page_tokens import KEY_BYTES
 from ims.servicers.patience import Patience
 from ims.servicers.reflection import add_reflection
@@ -45,6 +47,7 @@ from ims.servicers.use_servicer import UseServicer
 from ims.settings import ClientSetting, OidcSetting, Settings, SettingsError
 from ims.use_cases.checkup import Finding, check_up
 from ims.use_cases.deployment import Deployment
+from ims.use_cases.executor import Executor
 from ims.use_cases.image_data import keep_uploads_alive
 from ims.use_cases.refusals import Refusals
 from ims.use_cases.scrubbing import scrub
@@ -76,6 +79,7 @@ SERVICES: Final = tuple(
         (use_service_pb2, "UseService"),
         (upload_service_pb2, "UploadService"),
         (audit_service_pb2, "AuditService"),
+        (operations_pb2, "Operations"),
     )
 )
 
@@ -114,10 +118,16 @@ class Service:
             max_transfers=settings.max_transfers,
         )
         self._patience = Patience(settings.idle_seconds)
+        self._draining = threading.Event()
         self._health = Health(("", *SERVICES), self.deployment.database.is_reachable)
         self._server = self._make_server()
         self._id = str(uuid.uuid4())
         self._ending = threading.Event()
+        self._executor = Executor(self.deployment, self._id)
+        self._executing = [
+            threading.Thread(target=self._execute, name=f"operation-{number}", daemon=True)
+            for number in range(settings.operation_threads)
+        ]
         self._chores = [
             threading.Thread(
                 target=self._again_and_again, args=chore, name=chore[0].__name__, daemon=True
@@ -127,6 +137,7 @@ class Service:
                 (self._keep_uploads_alive, settings.upload_lease_seconds / 3),
                 (self._record_refusals, _RECORDING_SECONDS),
                 (self._scrub, _SCRUB_SECONDS),
+                (self._hold_operations, min(_HOLDING_SECONDS, settings.operation_lease_seconds / 3)),
             )
         ]
         self.port = self._bind()
@@ -156,6 +167,9 @@ class Service:
             UploadServicer(self.deployment), server
         )
         audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(self.deployment), server)
+        operations_pb2_grpc.add_OperationsServicer_to_server(
+            OperationsServicer(self.deployment, draining=self._draining.is_set), server
+        )
         self._health.add_to(server)
         add_reflection(server, (*SERVICES, HEALTH_SERVICE))
         return server
@@ -176,7 +190,7 @@ class Service:
     def start(self) -> None:
         """Mend what an earlier process left, then serve."""
         self._try(self._sweep)
-        for chore in self._chores:
+        for chore in (*self._chores, *self._executing):
             chore.start()
         self._patience.start()
         self._health.start()
@@ -185,11 +199,14 @@ class Service:
     def stop(self) -> None:
         """Take no new calls, let running ones end within `drain_seconds`, then let everything go."""
         self._health.stop()
+        self._draining.set()
+        self._executor.end()
         self._server.stop(self.settings.drain_seconds).wait()
         self._rooms.dismiss()
         self._patience.stop()
         self._ending.set()
-        for chore in self._chores:
+        self.deployment.bell.ring()
+        for chore in (*self._chores, *self._executing):
             if chore.is_alive():
                 chore.join()
         with self.deployment.database.until(time.monotonic() + _LAST_WORDS_SECONDS):
@@ -233,11 +250,32 @@ class Service:
     def _keep_uploads_alive(self) -> None:
         keep_uploads_alive(self.deployment)
 
+    def _hold_operations(self) -> None:
+        self._executor.hold_all()
+
+    def _execute(self) -> None:
+        while not self._ending.is_set():
+            if not self._try_next_operation():
+                self.deployment.bell.wait(_LOOKING_SECONDS)
+
+    def _try_next_operation(self) -> bool:
+        try:
+            return self._executor.do_next()
+        except Rejection:
+            return False  # the catalogue is away, and says so elsewhere
+        except Exception:  # noqa: BLE001 - see _try
+            _log.exception("operations cannot be taken up; it is tried again")
+            return False
+
 
 _RECORDING_SECONDS: Final = 0.5
 """How often refusals are recorded that have come up meanwhile."""
 _SCRUB_SECONDS: Final = 10
 """How often a worker looks whether there are bytes to be read again."""
+_HOLDING_SECONDS: Final = 1.0
+"""How often the operations that are being done are held, and it is heard whether to cancel them."""
+_LOOKING_SECONDS: Final = 1.0
+"""How often it is looked for operations that others have begun, or have left."""
 _LAST_WORDS_SECONDS: Final = 1
 """How long a service that ends waits for its catalogue to take the last of them."""
 
@@ -322,6 +360,9 @@ def _make_deployment(
         audit_retention=timedelta(days=settings.audit_retention_days),
         upload_lease=timedelta(seconds=settings.upload_lease_seconds),
         upload_patience=timedelta(seconds=settings.upload_patience_seconds),
+        operation_lease=timedelta(seconds=settings.operation_lease_seconds),
+        operation_memory=timedelta(days=settings.operation_memory_days),
+        render_image=image_bytes,
         page_token_key=page_token_key,
         chunk_bytes=settings.chunk_bytes,
         now=now,
@@ -486,6 +527,7 @@ def _limits(settings: Settings) -> Limits:
             private_images=settings.private_images_per_tenant,
             stored_bytes=settings.stored_bytes_per_tenant,
             creations=settings.creations_per_tenant,
+            copies=settings.copies_per_tenant,
         ),
     )
 

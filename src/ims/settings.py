@@ -225,6 +225,12 @@ class Settings(BaseSettings):
     """After how long an upload is given up whose process is not heard of any more."""
     upload_patience_seconds: float = Field(24 * 3600, gt=0)
     """How long an interrupted upload that can be gone on with waits for that (law 5.11)."""
+    operation_threads: int = Field(1, ge=0, le=64)
+    """How many operations (copies whose bytes change) a worker does at once; 0 leaves them to others."""
+    operation_lease_seconds: float = Field(20, gt=0)
+    """After how long an operation is taken up by another process when its own is heard of no more."""
+    operation_memory_days: int = Field(30, ge=1, le=36_500)
+    """How long an operation is remembered after its end."""
 
     shares_per_image: int = Field(128, ge=0, le=100_000)
     """With how many tenants an image can be shared (law 3.5)."""
@@ -244,6 +250,8 @@ class Settings(BaseSettings):
     and of deleted images that are not purged yet included."""
     creations_per_tenant: int = Field(40, ge=0)
     """How many images of a tenant are being filled at once at most, likewise."""
+    copies_per_tenant: int = Field(5, ge=0)
+    """To how many images of a tenant bytes are being copied at once at most, likewise."""
     grace_period_seconds: int = Field(7 * 24 * 3600, ge=0)
     """How long a deleted image can be restored (law 5.7)."""
 

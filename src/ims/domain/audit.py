@@ -26,6 +26,7 @@ class Action(StrEnum):
     START_UPLOAD = "StartUpload"
     FINISH_UPLOAD = "FinishUpload"
     ABORT_UPLOAD = "AbortUpload"
+    COPY_IMAGE = "CopyImage"
     SHARE_IMAGE = "ShareImage"
     UPDATE_SHARE = "UpdateShare"
     UNSHARE_IMAGE = "UnshareImage"
@@ -48,6 +49,7 @@ class Action(StrEnum):
     # by the service itself
     ABANDON_UPLOAD = "AbandonUpload"
     CHECK_IMAGE_DATA = "CheckImageData"
+    ABANDON_COPY = "AbandonCopy"
     EXPIRE_SHARE = "ExpireShare"
     PURGE_IMAGE = "PurgeImage"
     SUPPRESS_REFUSALS = "SuppressRefusals"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ims.domain.image import GIB, DiskState, Image, ImageState
+from ims.domain.image import GIB, DiskState, Image, ImageState, SourceKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,12 +12,14 @@ class Usage:
     private_images: int = 0
     stored_bytes: int = 0
     creations: int = 0
+    copies: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
             private_images=self.private_images + other.private_images,
             stored_bytes=self.stored_bytes + other.stored_bytes,
             creations=self.creations + other.creations,
+            copies=self.copies + other.copies,
         )
 
     def __sub__(self, other: "Usage") -> "Usage":
@@ -25,6 +27,7 @@ class Usage:
             private_images=self.private_images - other.private_images,
             stored_bytes=self.stored_bytes - other.stored_bytes,
             creations=self.creations - other.creations,
+            copies=self.copies - other.copies,
         )
 
 
@@ -35,16 +38,20 @@ def usage_of(image: Image) -> Usage:
     """Return what an image takes of its owner's quotas; nothing else says what counts, and when.
 
     Private images count while they are live. Bytes count from the moment an upload announces them until
-    the image is purged: a deleted image's are still there. A creation goes on while the image is SAVING.
+    the image is purged: a deleted image's are still there. A creation, or a copy, goes on while the
+    image is SAVING. A copy's bytes count like any other's, whether they are stored once more or not.
     """
     live = image.state is not ImageState.DELETED
+    saving = image.state is ImageState.SAVING
+    copied = image.source.kind is SourceKind.IMAGE
     return Usage(
         private_images=int(live and not image.public),
         stored_bytes=sum(
             disk.announced_bytes if disk.state is DiskState.SAVING else disk.size_bytes
             for disk in image.disks
         ),
-        creations=int(image.state is ImageState.SAVING),
+        creations=int(saving and not copied),
+        copies=int(saving and copied),
     )
 
 
@@ -56,6 +63,7 @@ class Quotas:
     stored_bytes: int = 50 * 128 * GIB
     """By default as much as so many images of one disk of the largest size take."""
     creations: int = 40
+    copies: int = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +73,7 @@ class OwnLimits:
     private_images: int | None = None
     stored_bytes: int | None = None
     creations: int | None = None
+    copies: int | None = None
 
     def over(self, defaults: Quotas) -> Quotas:
         """Return the quotas of the tenant, in a deployment with such defaults."""
@@ -72,6 +81,7 @@ class OwnLimits:
             private_images=_first(self.private_images, defaults.private_images),
             stored_bytes=_first(self.stored_bytes, defaults.stored_bytes),
             creations=_first(self.creations, defaults.creations),
+            copies=_first(self.copies, defaults.copies),
         )
 
 

@@ -47,6 +47,8 @@ class Category(Enum):
     """A limit or a quota is used up."""
     CORRUPT = auto()
     """What we stored is damaged."""
+    CANCELLED = auto()
+    """Somebody of your tenant had it stopped."""
     UNAVAILABLE = auto()
     """Something the service needs is away; try again later."""
 
@@ -71,6 +73,7 @@ _STEPS = {
     Category.EXISTS: Step.DO_THE_RULES_ALLOW_IT,
     Category.OVER_LIMIT: Step.IS_IT_TOO_MUCH,
     Category.CORRUPT: Step.CAN_THE_SERVICE_DO_IT,
+    Category.CANCELLED: Step.CAN_THE_SERVICE_DO_IT,
     Category.UNAVAILABLE: Step.CAN_THE_SERVICE_DO_IT,
 }
 
@@ -90,6 +93,7 @@ class Reason(StrEnum):
     DISK_NOT_FOUND = auto()
     SHARE_NOT_FOUND = auto()
     UPLOAD_NOT_FOUND = auto()
+    OPERATION_NOT_FOUND = auto()
     # may you do it
     NOT_IMAGE_OWNER = auto()
     ROLE_REQUIRED = auto()
@@ -126,6 +130,7 @@ class Reason(StrEnum):
     IMAGE_NOT_DEACTIVATED = auto()
     IMAGE_DATA_FINAL = auto()
     UPLOAD_SUPERSEDED = auto()
+    OPERATION_NOT_DONE = auto()
     # do the rules of sharing allow it
     PUBLIC_IMAGE_NOT_SHAREABLE = auto()
     CROSS_REGION_SHARE = auto()
@@ -166,6 +171,10 @@ class Reason(StrEnum):
     MEMORY_OUT_OF_RANGE = auto()
     IMAGE_NOT_IN_REGION = auto()
     IMAGE_IN_USE = auto()
+    # do the rules of copying allow it
+    FULL_ECS_NOT_COPYABLE = auto()
+    ISO_NOT_COPYABLE = auto()
+    SAME_KEY = auto()
     # is it too much
     SHARE_LIMIT_EXCEEDED = auto()
     RECIPIENT_HAS_TOO_MANY_PENDING = auto()
@@ -174,6 +183,8 @@ class Reason(StrEnum):
     IMAGE_QUOTA_EXCEEDED = auto()
     STORAGE_QUOTA_EXCEEDED = auto()
     TOO_MANY_CREATIONS = auto()
+    TOO_MANY_COPIES = auto()
+    IMAGE_FILE_TOO_LARGE_TO_COPY = auto()
     TOO_MANY_CALLS = auto()
     TOO_MANY_TRANSFERS = auto()
     TOO_MANY_STREAMS = auto()
@@ -183,6 +194,7 @@ class Reason(StrEnum):
     CATALOGUE_UNAVAILABLE = auto()
     STORAGE_UNAVAILABLE = auto()
     UPLOAD_BUSY = auto()
+    OPERATION_CANCELLED = auto()
     INTERNAL_ERROR = auto()
 
 

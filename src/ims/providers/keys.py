@@ -50,6 +50,12 @@ class KeyProvider(Protocol):
         Raises Rejection KEY_UNAVAILABLE. Does not ask whose the key is: `is_usable` does.
         """
 
+    def wrap(self, key_id: KeyId, data_key: bytes, *, context: str) -> bytes:
+        """Return a data key that there is, encrypted with this key for the same context.
+
+        Raises Rejection KEY_UNAVAILABLE. Does not ask whose the key is either.
+        """
+
     def unwrap(self, key_id: KeyId, wrapped: bytes, *, context: str) -> bytes:
         """Return the plaintext of a data key.
 
@@ -82,9 +88,12 @@ class LocalKeyFile:
         return key is not None and not key.disabled and key.tenant in {None, tenant_id}
 
     def new_data_key(self, key_id: KeyId, *, context: str) -> DataKey:
-        plaintext, nonce = os.urandom(_KEY_BYTES), os.urandom(_NONCE_BYTES)
-        wrapped = nonce + self._cipher(key_id).encrypt(nonce, plaintext, context.encode())
-        return DataKey(plaintext=plaintext, wrapped=wrapped)
+        plaintext = os.urandom(_KEY_BYTES)
+        return DataKey(plaintext=plaintext, wrapped=self.wrap(key_id, plaintext, context=context))
+
+    def wrap(self, key_id: KeyId, data_key: bytes, *, context: str) -> bytes:
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + self._cipher(key_id).encrypt(nonce, data_key, context.encode())
 
     def unwrap(self, key_id: KeyId, wrapped: bytes, *, context: str) -> bytes:
         nonce, sealed = wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:]

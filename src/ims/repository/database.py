@@ -16,6 +16,7 @@ from ims.repository.audit_log import AuditLog
 from ims.repository.backend import Backend, UnusableDatabase
 from ims.repository.duties import Duties
 from ims.repository.images import ImageRepository
+from ims.repository.operations import Operations
 from ims.repository.pending_blobs import PendingBlobs
 from ims.repository.policies import Policies
 from ims.repository.postgresql import PostgresqlBackend
@@ -24,6 +25,7 @@ from ims.repository.renderer import Renderer
 from ims.repository.requests import Requests
 from ims.repository.schema import bring_up_to_date, refuse_outdated, revision_of
 from ims.repository.secrets import Secrets
+from ims.repository.shared_blobs import SharedBlobs
 from ims.repository.shares import ShareRepository
 from ims.repository.sqlite import SqliteBackend
 from ims.repository.statement import run_sql
@@ -65,19 +67,32 @@ class Reading:
         self.pending_blobs = PendingBlobs(connection)
         self.requests = Requests(connection)
         self.uploads = UploadRepository(connection)
+        self.operations = Operations(connection)
+        self.shared_blobs = SharedBlobs(connection)
 
 
 class Transaction(Reading):
     """Reads records that nobody else can change meanwhile, and is the one in which they are written.
 
     `images.lock` takes the lock on the image whose disks or shares are judged, and then `tenants.lock`
-    that on the tenant whose quotas are.
+    that on the tenant whose quotas are; `operations.find_locked` and `operations.end` come before both,
+    and `shared_blobs` after both.
     """
 
     def __init__(self, connection: sa.Connection, renderer: Renderer | None) -> None:
         super().__init__(connection, renderer)
         self.duties = Duties(connection)
         self.secrets = Secrets(connection)
+        self._afterwards: list[Callable[[], object]] = []
+
+    def once_committed(self, act: Callable[[], object]) -> None:
+        """Have something done when all of this is so for everybody; nothing, should it be undone."""
+        self._afterwards.append(act)
+
+    def tell_afterwards(self) -> None:
+        """Do what was to be done once this was committed."""
+        for act in self._afterwards:
+            act()
 
 
 class Database:
@@ -164,14 +179,15 @@ class Database:
         with self._turn_to_write(), self._connected() as link:
             self._backend.begin(link.connection, self._seconds())
             try:
-                session.transaction = Transaction(link.connection, self._renderer)
-                yield session.transaction
+                tx = session.transaction = Transaction(link.connection, self._renderer)
+                yield tx
                 run_sql(link.connection, "COMMIT")
             except BaseException:
                 self._roll_back(link)
                 raise
             finally:
                 session.transaction = None
+        tx.tell_afterwards()
 
     def run(self, story: Callable[[Transaction], Told]) -> Told:
         """Tell a story in a transaction, and again from its beginning when the database asks for it."""

@@ -80,6 +80,15 @@ class PendingBlobs:
         query = sa.select(pending_blobs.c.blob_key).where(pending_blobs.c.blob_key.in_(blob_keys))
         return frozenset(BlobKey(key) for key in self._connection.execute(query).scalars())
 
+    def settle(self, blob_key: BlobKey) -> bool:
+        """Forget a blob that a disk names from now on; tell whether it was still held for that."""
+        settled = self._connection.execute(
+            pending_blobs.delete().where(
+                pending_blobs.c.blob_key == blob_key, pending_blobs.c.image_id.is_not(None)
+            )
+        )
+        return settled.rowcount == 1
+
     def remove(self, blob_key: BlobKey) -> bool:
         """Forget a blob: a disk names it now, or it is gone. Tell whether it was still pending."""
         removed = self._connection.execute(

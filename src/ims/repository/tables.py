@@ -174,6 +174,17 @@ uploads = Table(
     Column("findings", Text),
 )
 
+# Blobs that more than one disk names, and by how many. One that is not here is named by one at the most.
+# Whoever has a disk name a blob, or not any more, holds the lock on an image that names it.
+shared_blobs = Table(
+    "shared_blobs",
+    metadata,
+    Column("blob_key", _text(64), primary_key=True),
+    Column("reference_count", Integer, nullable=False),
+    # 1 only within the transaction that then removes the row.
+    CheckConstraint("reference_count >= 1", name="reference_count_positive"),
+)
+
 shares = Table(
     "shares",
     metadata,
@@ -252,6 +263,8 @@ tenants = Table(
     Column("max_private_images", BigInteger),
     Column("max_stored_bytes", BigInteger),
     Column("max_creations", BigInteger),
+    Column("copies", BigInteger, nullable=False, server_default="0"),
+    Column("max_copies", BigInteger),
     # Both are NULL for a tenant that the directory does not name.
     Column("region", _text(64)),
     Column("register_time", BigInteger),
@@ -286,6 +299,42 @@ requests = Table(
     Column("expire_time", BigInteger, nullable=False),
     Index(None, "expire_time"),
 )
+
+# Work that outlives its call. What is QUEUED, and what is RUNNING though nobody has been heard of it
+# in time, is claimed by a process, which raises the epoch; every later write is for that epoch only, so that
+# whoever has lost it changes nothing.
+operations = Table(
+    "operations",
+    metadata,
+    Column("id", _text(36), primary_key=True),
+    Column("tenant_id", _text(64), nullable=False),
+    Column("kind", _text(32), nullable=False),
+    Column("state", _text(16), nullable=False),
+    Column("request", Text, nullable=False),
+    Column("image_id", _text(36), nullable=False),
+    Column("source_image_id", _text(36), nullable=False),
+    Column("done_bytes", BigInteger, nullable=False),
+    Column("total_bytes", BigInteger, nullable=False),
+    # A Rejection's content, as JSON.
+    Column("error", Text),
+    Column("answer", LargeBinary, nullable=False),
+    Column("cancel_requested", Boolean, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Column("update_time", BigInteger, nullable=False),
+    Column("end_time", BigInteger),
+    Column("expire_time", BigInteger),
+    Column("lease_holder", _text(64), nullable=False),
+    Column("lease_until", BigInteger, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    CheckConstraint(
+        "(end_time IS NOT NULL) = (state IN ('SUCCEEDED', 'FAILED', 'CANCELLED'))",
+        name="end_time_when_ended",
+    ),
+    Index(None, "tenant_id", "create_time", "id"),
+)
+# What is still to be done is little, among all that is remembered.
+_partial_index("unfinished", operations.c.end_time.is_(None), operations.c.create_time, operations.c.id)
+_partial_index("ended", operations.c.expire_time.is_not(None), operations.c.expire_time)
 
 # Who did what: a row for each tenant that may know of an event, with what that tenant may know of it. So
 # nobody's list is filtered by what is hidden from it, and each is walked in its order. Rows are added,

@@ -55,6 +55,7 @@ _CHANGE = (
         ),
         stored_bytes=_changed(tenants.c.stored_bytes, sa.bindparam("bytes_change", type_=sa.BigInteger)),
         creations=_changed(tenants.c.creations, sa.bindparam("creations_change", type_=sa.BigInteger)),
+        copies=_changed(tenants.c.copies, sa.bindparam("copies_change", type_=sa.BigInteger)),
     )
 )
 
@@ -92,6 +93,7 @@ class TenantRepository:
             "images_change": change.private_images,
             "bytes_change": change.stored_bytes,
             "creations_change": change.creations,
+            "copies_change": change.copies,
         }
         if self._connection.execute(_CHANGE, parameters).rowcount == 0:
             self._make(tenant_id)
@@ -175,11 +177,13 @@ def _to_account(row: sa.RowMapping) -> Account:
             private_images=row["private_images"],
             stored_bytes=row["stored_bytes"],
             creations=row["creations"],
+            copies=row["copies"],
         ),
         own_limits=OwnLimits(
             private_images=row["max_private_images"],
             stored_bytes=row["max_stored_bytes"],
             creations=row["max_creations"],
+            copies=row["max_copies"],
         ),
         suspended=row["suspend_time"] is not None,
     )

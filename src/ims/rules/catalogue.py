@@ -18,6 +18,7 @@ from ims.rules.changes import (
     UNDELETE_IMAGE,
     UPDATE_IMAGE,
 )
+from ims.rules.copying import COPY_IMAGE
 from ims.rules.creation import CREATE_IMAGE
 from ims.rules.engine import Rule
 from ims.rules.form import READ_QUERY
@@ -27,6 +28,7 @@ from ims.rules.image_data import (
     RECEIVE_CHUNK,
     START_UPLOAD,
 )
+from ims.rules.operations import DELETE_OPERATION, SEE_OPERATION
 from ims.rules.publication import PUBLISH_IMAGE, UNPUBLISH_IMAGE
 from ims.rules.quotas import GET_TENANT_QUOTAS, SET_TENANT_QUOTAS
 from ims.rules.registered_uses import GET_USAGE, LIST_USES, REGISTER_USE, RELEASE_USE
@@ -78,6 +80,7 @@ CATALOGUE: dict[str, tuple[Rule[Any], ...]] = {
     "DownloadImageData": (*ACT_FOR_TENANT, *SEE_IMAGE, *DOWNLOAD_IMAGE_DATA),
     "ResolveImage": (*ACT_FOR_TENANT, *SEE_IMAGE, *RESOLVE_IMAGE),
     "GetQuotas": (),
+    "CopyImage": (*REPEAT_CALL, *SEE_IMAGE, *COPY_IMAGE),
     "ShareImage": (*REPEAT_CALL, *SEE_IMAGE, *SHARE_IMAGE),
     "UnshareImage": (*REPEAT_CALL, *SEE_IMAGE, *UNSHARE_IMAGE),
     "UpdateShare": (*REPEAT_CALL, *SEE_IMAGE, *UPDATE_SHARE),
@@ -114,6 +117,11 @@ CATALOGUE: dict[str, tuple[Rule[Any], ...]] = {
     "AbortUpload": (*REPEAT_CALL, *SEE_IMAGE, *ABORT_UPLOAD),
     "ListAuditEvents": LIST_AUDIT_EVENTS,
     "ExportAuditEvents": EXPORT_AUDIT_EVENTS,
+    "ListOperations": READ_QUERY,
+    "GetOperation": SEE_OPERATION,
+    "DeleteOperation": DELETE_OPERATION,
+    "CancelOperation": SEE_OPERATION,
+    "WaitOperation": SEE_OPERATION,
 }
 
 

@@ -8,7 +8,12 @@ from ims.domain.image import DiskFormat, DiskRole, Image, ImageType, SourceKind
 from ims.domain.quotas import Allowance, Usage, usage_of
 from ims.domain.rejection import Category, FieldProblem, Reason
 from ims.rules.engine import Breach, Rule, breach, rule
-from ims.rules.images import CONTENT, names_are_unique_among_live_images, one_backup_makes_one_image
+from ims.rules.images import (
+    CONTENT,
+    Drafted,
+    names_are_unique_among_live_images,
+    one_backup_makes_one_image,
+)
 from ims.rules.quotas import private_images_stay_within_the_quota
 
 MAX_DISKS = 64
@@ -213,7 +218,7 @@ def data_disk_images_are_not_protected(attempt: CreationAttempt) -> Iterator[Bre
 
 
 @rule("6.3", Reason.IMAGE_NOT_ENCRYPTABLE, Category.AGAINST_RULES)
-def bms_and_iso_images_are_never_encrypted(attempt: CreationAttempt) -> Iterator[Breach]:
+def bms_and_iso_images_are_never_encrypted(attempt: Drafted) -> Iterator[Breach]:
     """BMS and ISO images are never encrypted."""
     draft = attempt.draft
     if draft.encrypted and (draft.for_bms or draft.type is ImageType.ISO):

@@ -68,10 +68,26 @@ def creations_at_once_stay_within_the_quota(attempt: Taking) -> Iterator[Breach]
         )
 
 
+@rule("5.2", Reason.TOO_MANY_COPIES, Category.OVER_LIMIT)
+def copies_at_once_stay_within_the_quota(attempt: Taking) -> Iterator[Breach]:
+    """A tenant has 5 copies at once (a default, a setting and overridable per tenant)."""
+    limit, used = attempt.allowance.limits.copies, attempt.allowance.used.copies
+    asked = attempt.asked.copies
+    if asked > 0 and used + asked > limit:
+        yield breach(
+            f"The tenant has {used} images to which bytes are being copied, of at most {limit}; try "
+            "again when one is done.",
+            limit=limit,
+            used=used,
+            asked=asked,
+        )
+
+
 QUOTAS: tuple[Rule[Taking], ...] = (
     private_images_stay_within_the_quota,
     stored_bytes_stay_within_the_quota,
     creations_at_once_stay_within_the_quota,
+    copies_at_once_stay_within_the_quota,
 )
 
 

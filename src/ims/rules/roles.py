@@ -29,6 +29,7 @@ SUFFICIENT_ROLES: Final[dict[str, frozenset[Role]]] = {
     "DownloadImageData": _EVERYBODY,
     "ResolveImage": _EVERYBODY,
     "GetQuotas": _READERS,
+    "CopyImage": _MEMBERS,
     # SharingService
     "ShareImage": _MEMBERS,
     "UnshareImage": _MEMBERS,
@@ -70,6 +71,12 @@ SUFFICIENT_ROLES: Final[dict[str, frozenset[Role]]] = {
     # AuditService
     "ListAuditEvents": _EVERYBODY,
     "ExportAuditEvents": _EVERYBODY,
+    # Operations
+    "ListOperations": _READERS,
+    "GetOperation": _READERS,
+    "DeleteOperation": _MEMBERS,
+    "CancelOperation": _MEMBERS,
+    "WaitOperation": _READERS,
 }
 """Every RPC, and the roles of which each alone suffices to call it."""
 

@@ -21,6 +21,7 @@ class Verb(StrEnum):
     UPLOAD = "filled with bytes"
     READ_DATA = "downloaded"
     USE = "used"
+    COPY = "copied"
     SHARE = "shared"
     UNSHARE = "kept to its owner"
     READ_SHARES = "asked for its shares"
@@ -54,6 +55,7 @@ _ROWS: dict[Verb, tuple[_Cell, _Cell, _Cell, _Cell, _Cell, _Cell]] = {
     Verb.UPLOAD:        (_SAVING,   _SAVING,   _FINAL,       _FINAL,       _FINAL,    _GONE),
     Verb.READ_DATA:     (_INACTIVE, _INACTIVE, _ACTIVE,      _INACTIVE,    _INACTIVE, _GONE),
     Verb.USE:           (_INACTIVE, _INACTIVE, _ACTIVE,      _INACTIVE,    _INACTIVE, _GONE),
+    Verb.COPY:          (_INACTIVE, _INACTIVE, _ACTIVE,      _INACTIVE,    _INACTIVE, _GONE),
     Verb.SHARE:         (_INACTIVE, _INACTIVE, _ACTIVE,      _INACTIVE,    _INACTIVE, _INACTIVE),
     Verb.UNSHARE:       (_QUEUED,   _SAVING,   _ACTIVE,      _DEACTIVATED, _FAILED,   _DELETED),
     Verb.READ_SHARES:   (_QUEUED,   _SAVING,   _ACTIVE,      _DEACTIVATED, _FAILED,   _GONE),
@@ -106,7 +108,7 @@ _SENTENCES = {
     Reason.IMAGE_NOT_ACTIVE: (
         "3.3",
         "only_active_images",
-        "Only an ACTIVE image is shared, used, downloaded, published or deactivated.",
+        "Only an ACTIVE image is shared, used, downloaded, copied, published or deactivated.",
     ),
     Reason.IMAGE_BUSY: (
         "5.7",

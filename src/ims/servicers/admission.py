@@ -15,6 +15,9 @@ from ims.domain.rejection import Category, Reason, Rejection, reject
 HEALTH: Final = "/grpc.health.v1.Health/"
 REFLECTION: Final = "/grpc.reflection."
 
+WAIT: Final = "/google.longrunning.Operations/WaitOperation"
+
+WAITING_THREADS: Final = 8
 HEALTH_THREADS: Final = 2
 MAX_WAITING_HEALTH_CALLS: Final = 200
 MAX_REFLECTION_STREAMS: Final = 4
@@ -100,6 +103,13 @@ class Rooms:
             waiting=MAX_WAITING_HEALTH_CALLS,
             rejection=_too_many_calls(HEALTH_THREADS, MAX_WAITING_HEALTH_CALLS),
         )
+        # Who waits for an operation does nothing, for a long time.
+        self.waiting = Room(
+            "wait",
+            threads=WAITING_THREADS,
+            waiting=max_waiting_calls,
+            rejection=_too_many_calls(WAITING_THREADS, max_waiting_calls),
+        )
         self.reflection = Room(
             "reflection",
             threads=MAX_REFLECTION_STREAMS,
@@ -113,11 +123,13 @@ class Rooms:
             return self.health
         if method.startswith(REFLECTION):
             return self.reflection
+        if method == WAIT:
+            return self.waiting
         return self.transfers if is_stream or method in LONG_CALLS else self.calls
 
     def dismiss(self) -> None:
         """Let all threads end once they have nothing to do."""
-        for room in (self.calls, self.transfers, self.health, self.reflection):
+        for room in (self.calls, self.transfers, self.health, self.waiting, self.reflection):
             room.shutdown(wait=False)
 
 

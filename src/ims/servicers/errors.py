@@ -34,6 +34,7 @@ CODES: Final = {
     Category.EXISTS: Code.ALREADY_EXISTS,
     Category.OVER_LIMIT: Code.RESOURCE_EXHAUSTED,
     Category.CORRUPT: Code.DATA_LOSS,
+    Category.CANCELLED: Code.CANCELLED,
     Category.UNAVAILABLE: Code.UNAVAILABLE,
 }
 
@@ -47,6 +48,7 @@ _SOON_OVER: Final = {
     Reason.TOO_MANY_TRANSFERS,
     Reason.TOO_MANY_STREAMS,
     Reason.TOO_MANY_CREATIONS,
+    Reason.TOO_MANY_COPIES,
 }
 """What is too much now and will not be when others have finished."""
 

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Final, cast
 
 import grpc
+from google.longrunning import operations_pb2
 
 from ims.domain.page import PageRequest
 from ims.domain.rejection import Category, Reason, Rejection, reject
@@ -26,10 +27,11 @@ from ims.servicers.messages import (
     usage_summary_message,
 )
 from ims.servicers.once import once, once_finished
+from ims.servicers.operation_messages import judged_copy_message, operation_message, read_copy_order
 from ims.servicers.page_tokens import Listing
 from ims.servicers.reading import RequestReading, image_id_of
 from ims.servicers.ready import field
-from ims.use_cases import image_data, images, quotas, use
+from ims.use_cases import copying, image_data, images, quotas, use
 from ims.use_cases.deployment import Deployment
 from ims.v1 import image_service_pb2 as pb
 from ims.v1 import image_service_pb2_grpc
@@ -245,6 +247,25 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
     ) -> pb.GetQuotasResponse:
         allowance = quotas.get_quotas(self._deployment, caller=current_caller())
         return pb.GetQuotasResponse(quotas=quotas_message(allowance))
+
+    @once(operations_pb2.Operation)
+    def CopyImage(
+        self, request: pb.CopyImageRequest, context: grpc.ServicerContext
+    ) -> operations_pb2.Operation:
+        caller, reading = current_caller(), RequestReading(request)
+        image_id = image_id_of(request)
+        order = read_copy_order(reading, request)
+        begun = copying.copy_image(
+            self._deployment,
+            caller=caller,
+            image_id=image_id,
+            order=order,
+            validate_only=request.validate_only,
+            problems=reading.problems,
+        )
+        if begun.operation is None:
+            return judged_copy_message(begun.view)
+        return operation_message(begun.operation)
 
 
 def _uploaded(finished: image_data.Finished) -> pb.UploadImageDataResponse:

@@ -242,7 +242,7 @@ def read_draft(
         max_ram_mib=request.max_ram_mib,
         tags=_read_tags(request.tags),
         source=source,
-        encryption_key_id=_read_key_id(reading, request.encryption_key_id),
+        encryption_key_id=read_key_id(reading, request.encryption_key_id),
         disks=_read_disks(reading, request.disks, image_type),
         create_time=_NEVER,
         update_time=_NEVER,
@@ -326,7 +326,8 @@ _BITS: Final = (32, 64)
 _DEFAULT_BITS: Final = 64
 
 
-def _read_key_id(reading: RequestReading, value: str) -> KeyId | None:
+def read_key_id(reading: RequestReading, value: str) -> KeyId | None:
+    """Return the key that a request names for encryption; None where it is not said."""
     what = "a key's id: 1 to 64 letters, digits, '-', '.' and '_'"
     return KeyId(reading.matching("encryption_key_id", value, KEY_ID, what)) or None
 

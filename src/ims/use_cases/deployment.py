@@ -21,6 +21,7 @@ from ims.rules.engine import enforce
 from ims.rules.tenants import CALL_FOR_TENANT, Standing
 from ims.rules.use import ACT_FOR_TENANT, Representation
 from ims.rules.visibility import SEE_IMAGE, Sight
+from ims.use_cases.bell import Bell
 from ims.use_cases.current_call import current_call
 from ims.use_cases.uploads import Uploads
 
@@ -53,6 +54,14 @@ class Deployment:
     """How long an upload is taken to be alive after its process was last heard of."""
     upload_patience: timedelta = timedelta(hours=24)
     """How long an interrupted upload waits for somebody to go on with it."""
+    operation_lease: timedelta = timedelta(seconds=20)
+    """How long an operation is taken to be done by its process after that was last heard of."""
+    operation_memory: timedelta = timedelta(days=30)
+    """How long an operation is remembered after its end."""
+    bell: Bell = field(default_factory=Bell)
+    """Rings when an operation was begun here."""
+    render_image: Callable[[View], bytes]
+    """Makes what an operation answers of an image, as its viewer gets it."""
     page_token_key: bytes
     """What page tokens are sealed with: 32 bytes, the same for all instances on one catalogue."""
     chunk_bytes: int = 1024**2

@@ -427,9 +427,12 @@ def _remove_for_ever(deployment: Deployment, tx: Transaction, image_id: ImageId)
     image = _due_for_purge(deployment, tx, image_id)
     if image is None:
         return None
-    blob_keys = [disk.blob_key for disk in image.disks if disk.blob_key]
-    tx.pending_blobs.doom(blob_keys)
     tx.images.purge(image_id)
+    # Behind the tenant's record, as everybody does who changes both. What copies name stays for them.
+    blob_keys = [
+        disk.blob_key for disk in image.disks if disk.blob_key and tx.shared_blobs.release(disk.blob_key)
+    ]
+    tx.pending_blobs.doom(blob_keys)
     record_image(deployment, tx, Action.PURGE_IMAGE, by=None, before=image)
     return blob_keys
 

@@ -7,6 +7,7 @@ from ims.use_cases.audit import forget_audit_events
 from ims.use_cases.deployment import Deployment
 from ims.use_cases.image_data import give_up_dead_uploads
 from ims.use_cases.images import purge_images
+from ims.use_cases.operations import forget_operations
 from ims.use_cases.requests import forget_requests
 from ims.use_cases.sharing import remove_ended_shares
 
@@ -22,6 +23,7 @@ class Swept:
     ended_shares: int
     forgotten_requests: int
     forgotten_events: int
+    forgotten_operations: int
 
     @property
     def anything(self) -> bool:
@@ -49,6 +51,7 @@ def sweep(deployment: Deployment, holder: str) -> Swept | None:
             ended_shares=remove_ended_shares(deployment),
             forgotten_requests=forget_requests(deployment),
             forgotten_events=forget_audit_events(deployment),
+            forgotten_operations=forget_operations(deployment),
         )
     finally:
         with deployment.database.transaction() as tx:

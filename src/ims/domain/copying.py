@@ -1,0 +1,23 @@
+"""What somebody wants a copy to be."""
+
+from dataclasses import dataclass
+
+from ims.domain.image import Image, KeyId
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyOrder:
+    """A copy as it is asked for; of what it leaves out, the copy is as its source."""
+
+    name: str
+    description: str | None = None
+    encryption_key_id: KeyId | None = None
+    """The key to encrypt the copy with; None where that is not said."""
+    decrypt: bool = False
+    """Whether the copy is not to be encrypted."""
+
+    def key_of_copy(self, source: Image) -> KeyId | None:
+        """Return the key of the copy; None for one that is not encrypted."""
+        if self.decrypt:
+            return None
+        return self.encryption_key_id or source.encryption_key_id

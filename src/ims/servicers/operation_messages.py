@@ -1,0 +1,97 @@
+"""Operations to and from the wire: google.longrunning as it stands, with our metadata in it."""
+
+from typing import Final
+
+from google.longrunning import operations_pb2
+from google.protobuf.any_pb2 import Any
+
+from ims.domain.copying import CopyOrder
+from ims.domain.operation import Operation, OperationFilter, OperationId, OperationKind, OperationState
+from ims.domain.rejection import Category, Reason, reject
+from ims.domain.view import View
+from ims.servicers.errors import internal_status, to_status
+from ims.servicers.messages import draft_message, read_key_id, timestamp
+from ims.servicers.reading import RequestReading
+from ims.v1 import image_pb2, image_service_pb2, operation_metadata_pb2
+
+_COLLECTION: Final = "operations"
+_RESPONSES: Final = {OperationKind.COPY_IMAGE: image_pb2.Image}
+_FILTERS: Final = {"": None, "done=true": True, "done=false": False}
+
+
+def operation_message(operation: Operation) -> operations_pb2.Operation:
+    """Return an operation as its tenant gets it."""
+    metadata = operation_metadata_pb2.OperationMetadata(
+        kind=operation_metadata_pb2.OperationMetadata.Kind.Value(operation.kind),
+        state=operation_metadata_pb2.OperationMetadata.State.Value(operation.state),
+        image_id=operation.image_id,
+        source_image_id=operation.source_image_id,
+        done_bytes=operation.done_bytes,
+        total_bytes=operation.total_bytes,
+        cancel_requested=operation.cancel_requested,
+        create_time=timestamp(operation.create_time),
+        update_time=timestamp(operation.update_time),
+        end_time=timestamp(operation.end_time),
+        expire_time=timestamp(operation.expire_time),
+    )
+    message = operations_pb2.Operation(name=f"{_COLLECTION}/{operation.id}", done=operation.state.ended)
+    message.metadata.Pack(metadata)
+    if operation.state is OperationState.SUCCEEDED:
+        response = _RESPONSES[operation.kind].DESCRIPTOR.full_name
+        message.response.CopyFrom(
+            Any(type_url=f"type.googleapis.com/{response}", value=operation.answer)
+        )
+    elif operation.state.ended:
+        error = internal_status() if operation.error is None else to_status(operation.error)
+        message.error.CopyFrom(error)
+    return message
+
+
+def judged_copy_message(view: View) -> operations_pb2.Operation:
+    """Return what answers a copy that was only judged: no name, and the copy as it would be."""
+    message = operations_pb2.Operation(done=True)
+    message.response.Pack(draft_message(view))
+    return message
+
+
+def operation_id_of(name: str) -> OperationId:
+    """Return the id in an operation's name.
+
+    Without a name there is nothing to judge: raises Rejection INVALID_FIELD at once.
+    """
+    if not name:
+        raise reject(
+            Category.MALFORMED,
+            Reason.INVALID_FIELD,
+            "name: it is required.",
+            subject="name",
+            field="name",
+        )
+    collection, _, operation_id = name.partition("/")
+    # What cannot be an operation's name is that of one that never was.
+    known = collection == _COLLECTION and "\0" not in operation_id
+    return OperationId(operation_id if known else "")
+
+
+def read_operation_filter(
+    reading: RequestReading, request: operations_pb2.ListOperationsRequest
+) -> OperationFilter:
+    """Return what a listing of operations lets through."""
+    if request.name not in {"", _COLLECTION}:
+        reading.problem("name", f"it is '{_COLLECTION}', or left out.")
+    wanted = "".join(request.filter.split())
+    if wanted not in _FILTERS:
+        reading.problem("filter", "it is done=true or done=false, or left out.")
+    return OperationFilter(ended=_FILTERS.get(wanted))
+
+
+def read_copy_order(reading: RequestReading, request: image_service_pb2.CopyImageRequest) -> CopyOrder:
+    """Return what a copy is to be."""
+    if request.WhichOneof("encryption") == "decrypt" and not request.decrypt:
+        reading.problem("decrypt", "it is true; left out, the copy is encrypted as its source is.")
+    return CopyOrder(
+        name=request.name,
+        description=request.description if request.HasField("description") else None,
+        encryption_key_id=read_key_id(reading, request.encryption_key_id),
+        decrypt=request.decrypt,
+    )

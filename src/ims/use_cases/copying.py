@@ -1,0 +1,341 @@
+"""The story of a copy within the region: one that takes a moment, and one whose bytes are copied.
+
+A copy whose bytes stay as they are stored names the same blob as its source. One whose bytes change is
+an operation: the image is there from the beginning, SAVING, so that its name and what it takes are settled;
+its bytes are written by whoever takes the operation up, each time as a blob of their own.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ims.blob_store.interface import BlobDeleted, BlobStore, data_damaged
+from ims.blob_store.sealed import SealedBlobs
+from ims.domain.audit import Action
+from ims.domain.caller import Caller, Role
+from ims.domain.copying import CopyOrder
+from ims.domain.image import BlobKey, Disk, DiskState, Image, ImageId, ImageState, Source, SourceKind
+from ims.domain.operation import Operation, OperationId, OperationKind, OperationState
+from ims.domain.rejection import Problems
+from ims.domain.tenant import NOBODY, Region
+from ims.domain.view import View
+from ims.repository.database import Transaction
+from ims.rules.copying import COPY_IMAGE, FINISH_COPY, CopyAttempt
+from ims.rules.engine import enforce
+from ims.use_cases.deployment import Deployment, in_one_transaction, key_is_usable, see_locked
+from ims.use_cases.image_data import download_image_data, remove_doomed
+from ims.use_cases.jobs import Interrupted, Job, ended_now
+from ims.use_cases.trail import record_image
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BegunCopy:
+    """A copy that was begun, or only judged."""
+
+    view: View
+    """The copy as its owner sees it."""
+    operation: Operation | None
+    """None where it was only judged."""
+
+
+@in_one_transaction
+def copy_image(
+    deployment: Deployment,
+    tx: Transaction,
+    *,
+    caller: Caller,
+    image_id: ImageId,
+    order: CopyOrder,
+    validate_only: bool = False,
+    problems: Problems = (),
+) -> BegunCopy:
+    """Copy an image that the caller sees and may use; the copy is its tenant's own."""
+    source = see_locked(deployment, tx, caller, image_id)
+    # What is taken of it is judged under its lock, behind the image's.
+    account = (tx.tenants.account if validate_only else tx.tenants.lock)(caller.tenant_id)
+    operation_id = OperationId(deployment.new_id())
+    draft = _draft(deployment, source.image, caller, order, operation_id)
+    attempt = CopyAttempt(
+        caller=caller,
+        image=source.image,
+        share=source.share,
+        draft=draft,
+        key_asked=order.encryption_key_id is not None,
+        name_taken=tx.images.name_taken(draft.owner, draft.name),
+        key_usable=key_is_usable(deployment, source.image),
+        new_key_usable=key_is_usable(deployment, draft),
+        allowance=account.under(deployment.limits.quotas),
+        problems=problems,
+    )
+    enforce(COPY_IMAGE, attempt)
+    view = View(image=draft, viewer=caller.tenant_id)
+    if validate_only:
+        return BegunCopy(view=view, operation=None)
+    if draft.state is ImageState.ACTIVE:
+        view = replace(view, image=_rekeyed(deployment, source.image, draft))
+    operation = _operation(deployment, operation_id, caller, source.image, view)
+    tx.images.add(view.image)
+    for disk in view.image.disks:
+        if disk.state is DiskState.STORED:
+            tx.shared_blobs.share(disk.blob_key)
+    tx.operations.add(operation)
+    tx.once_committed(deployment.bell.ring)
+    record_image(
+        deployment,
+        tx,
+        Action.COPY_IMAGE,
+        by=caller,
+        after=view.image,
+        details={"sourceImageId": source.image.id},
+    )
+    return BegunCopy(view=view, operation=operation)
+
+
+def _draft(
+    deployment: Deployment, source: Image, caller: Caller, order: CopyOrder, operation_id: OperationId
+) -> Image:
+    """Return the copy as it is to begin with: complete where its bytes stay as they are stored."""
+    key_id = order.key_of_copy(source)
+    bytes_stay = source.encrypted is (key_id is not None)
+    now = deployment.now()
+    return replace(
+        source,
+        id=ImageId(deployment.new_id()),
+        owner=caller.tenant_id,
+        name=order.name,
+        description=source.description if order.description is None else order.description,
+        state=ImageState.ACTIVE if bytes_stay else ImageState.SAVING,
+        public=False,
+        protected=False,
+        # What its owner files an image under is the owner's own affair.
+        tags=(),
+        source=Source(kind=SourceKind.IMAGE, id=source.id, region=source.region),
+        declared_by=None,
+        encryption_key_id=key_id,
+        disks=source.disks if bytes_stay else tuple(_to_be_filled(source, operation_id)),
+        version=1,
+        create_time=now,
+        update_time=now,
+        delete_time=None,
+        purge_time=None,
+        state_before_deletion=None,
+        deactivated_by_admin=False,
+    )
+
+
+def _to_be_filled(source: Image, operation_id: OperationId) -> list[Disk]:
+    return [
+        Disk(
+            index=disk.index,
+            role=disk.role,
+            format=disk.format,
+            state=DiskState.SAVING,
+            # No upload's: whoever gives up uploads leaves it to the operation.
+            upload_id=operation_id,
+            announced_bytes=disk.size_bytes,
+        )
+        for disk in source.disks
+    ]
+
+
+def _rekeyed(deployment: Deployment, source: Image, draft: Image) -> Image:
+    """Return a copy whose disks name the blobs of its source, with their data keys under its own key."""
+    old, new = source.encryption_key_id, draft.encryption_key_id
+    if old is None or new is None or old == new:
+        return draft
+    disks = []
+    for disk in source.disks:
+        # The blob's key is what both are bound to: it is one blob, and opens with one data key.
+        data_key = deployment.keys.unwrap(old, disk.wrapped_data_key, context=disk.blob_key)
+        wrapped = deployment.keys.wrap(new, data_key, context=disk.blob_key)
+        disks.append(replace(disk, wrapped_data_key=wrapped))
+    return replace(draft, disks=tuple(disks))
+
+
+def _operation(
+    deployment: Deployment, operation_id: OperationId, caller: Caller, source: Image, copy: View
+) -> Operation:
+    now = deployment.now()
+    operation = Operation(
+        id=operation_id,
+        tenant_id=caller.tenant_id,
+        kind=OperationKind.COPY_IMAGE,
+        request=_to_request(caller),
+        image_id=copy.image.id,
+        source_image_id=source.id,
+        create_time=now,
+        update_time=now,
+    )
+    if copy.image.state is ImageState.ACTIVE:
+        answer = deployment.render_image(copy)
+        done = replace(operation, state=OperationState.SUCCEEDED, answer=answer)
+        return ended_now(deployment, done)
+    return replace(operation, total_bytes=source.size_bytes)
+
+
+def _to_request(caller: Caller) -> Mapping[str, Any]:
+    return {
+        "userId": caller.user_id,
+        "roles": sorted(caller.roles),
+        "region": caller.region,
+    }
+
+
+def _caller_of(operation: Operation) -> Caller:
+    """Return who began an operation, as whom it reads and is judged to its end."""
+    said = operation.request
+    return Caller(
+        tenant_id=operation.tenant_id,
+        user_id=said["userId"],
+        roles=frozenset(Role(role) for role in said["roles"]),
+        region=Region(said["region"]),
+    )
+
+
+# --- Bytes that are copied ---
+
+
+class Copying:
+    """How copies are made whose bytes change."""
+
+    def do(self, deployment: Deployment, job: Job) -> None:
+        blob_key = BlobKey(deployment.new_id())
+        copy = _reserve(deployment, job, blob_key)
+        try:
+            disk = _store(deployment, job, copy, blob_key)
+            job.succeed(lambda tx: _finish(deployment, tx, job.operation, disk))
+        except BaseException:
+            _give_up_now_or_later(deployment, copy.id, blob_key)
+            raise
+
+    def undo(
+        self, deployment: Deployment, tx: Transaction, operation: Operation, by: Caller | None
+    ) -> None:
+        discard_copy(deployment, tx, operation.image_id, by=by)
+
+
+def discard_copy(
+    deployment: Deployment, tx: Transaction, image_id: ImageId, *, by: Caller | None
+) -> bool:
+    """Remove an image to which bytes were being copied; tell whether there was one."""
+    view = tx.images.lock(image_id, NOBODY, now=deployment.now, governing=True)
+    if view is None or view.image.state is not ImageState.SAVING:
+        return False
+    tx.images.purge(image_id)
+    record_image(deployment, tx, Action.ABANDON_COPY, by=by, before=view.image)
+    return True
+
+
+def _reserve(deployment: Deployment, job: Job, blob_key: BlobKey) -> Image:
+    """Note that a blob is going to be written for the copy; return the copy as it is."""
+
+    def story(tx: Transaction) -> Image:
+        job.fence(tx)
+        view = tx.images.lock(job.operation.image_id, NOBODY, now=deployment.now, governing=True)
+        assert view is not None  # nobody removes an image that is SAVING but who ends its operation
+        until = deployment.now() + deployment.operation_lease
+        tx.pending_blobs.add(blob_key, view.image.id, until=until)
+        return view.image
+
+    copy = deployment.database.run(story)
+    job.writes(blob_key)
+    return copy
+
+
+def _store(deployment: Deployment, job: Job, copy: Image, blob_key: BlobKey) -> Disk:
+    """Write the source's bytes as the copy's blob; return the copy's disk as it would be."""
+    operation = job.operation
+    # Judged like any download, at every chunk: what the caller may not read any more is not copied.
+    download = download_image_data(
+        deployment,
+        caller=_caller_of(operation),
+        image_id=operation.source_image_id,
+        disk_index=0,
+    )
+    source = download.disk
+    blobs, wrapped_data_key = _blobs_for_writing(deployment, copy, blob_key)
+    writer = blobs.open_writer(blob_key)
+    try:
+        for chunk in download.chunks:
+            job.goes_on()
+            writer.write(chunk)
+            job.done_bytes = writer.size_bytes
+        if (writer.size_bytes, writer.sha256) != (source.size_bytes, source.sha256):
+            raise data_damaged()
+        job.goes_on()
+        writer.commit()
+    except BlobDeleted as error:
+        raise Interrupted from error
+    finally:
+        writer.discard()
+    return replace(
+        copy.disks[0],
+        state=DiskState.STORED,
+        upload_id="",
+        announced_bytes=0,
+        capacity_bytes=source.capacity_bytes,
+        size_bytes=source.size_bytes,
+        sha256=source.sha256,
+        blob_key=blob_key,
+        wrapped_data_key=wrapped_data_key,
+    )
+
+
+def _blobs_for_writing(
+    deployment: Deployment, copy: Image, blob_key: BlobKey
+) -> tuple[BlobStore, bytes]:
+    if copy.encryption_key_id is None:
+        return deployment.blobs, b""
+    data_key = deployment.keys.new_data_key(copy.encryption_key_id, context=blob_key)
+    return SealedBlobs(deployment.blobs, data_key.plaintext), data_key.wrapped
+
+
+def _finish(deployment: Deployment, tx: Transaction, operation: Operation, disk: Disk) -> bytes:
+    """Make the copy complete, in the transaction that ends its operation; return the answer."""
+    caller = _caller_of(operation)
+    # Under its lock, so that nothing is copied to its end once an unsharing or a deletion has returned.
+    source = see_locked(deployment, tx, caller, operation.source_image_id)
+    view = tx.images.lock(operation.image_id, caller.tenant_id, now=deployment.now)
+    assert view is not None  # see _reserve
+    copy = replace(view.image, state=ImageState.ACTIVE, disks=(disk,))
+    attempt = CopyAttempt(
+        caller=caller,
+        image=source.image,
+        share=source.share,
+        draft=copy,
+        name_taken=False,
+        key_usable=key_is_usable(deployment, source.image),
+        new_key_usable=key_is_usable(deployment, copy),
+        allowance=tx.tenants.lock(caller.tenant_id).under(deployment.limits.quotas),
+    )
+    enforce(FINISH_COPY, attempt)
+    if not tx.pending_blobs.settle(disk.blob_key):
+        raise Interrupted  # somebody took its writer for dead, and the blob is to be removed
+    saved = tx.images.save(copy, now=deployment.now())
+    record_image(deployment, tx, Action.COPY_IMAGE, by=caller, before=view.image, after=saved)
+    return deployment.render_image(replace(view, image=saved))
+
+
+def _give_up_now_or_later(deployment: Deployment, image_id: ImageId, blob_key: BlobKey) -> None:
+    """Let go of a blob that was written for a copy, unless the copy names it all the same.
+
+    That is so when only the answer to the last commit was lost.
+    """
+    try:
+        if _give_up(deployment, image_id, blob_key):
+            remove_doomed(deployment, blob_key)
+    except Exception:  # noqa: BLE001 - whatever it was, the sweep tries again
+        _log.exception("The bytes of a copy cannot be given up just now; a sweep does it.")
+
+
+@in_one_transaction
+def _give_up(deployment: Deployment, tx: Transaction, image_id: ImageId, blob_key: BlobKey) -> bool:
+    view = tx.images.lock(image_id, NOBODY, now=deployment.now, governing=True)
+    if view is not None and any(disk.blob_key == blob_key for disk in view.image.disks):
+        return False
+    tx.pending_blobs.remove(blob_key)
+    tx.pending_blobs.doom([blob_key])
+    return True

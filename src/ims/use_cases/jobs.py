@@ -1,0 +1,166 @@
+"""What a worker has in hand: operations that it has taken up, and what tells it to go on or to stop."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from typing import Protocol
+
+from ims.domain.caller import Caller
+from ims.domain.image import BlobKey
+from ims.domain.operation import Operation, OperationState
+from ims.domain.rejection import Category, Reason, Rejection, reject
+from ims.repository.database import Transaction
+from ims.use_cases.deployment import Deployment
+
+
+class Lost(Exception):
+    """Somebody else has taken the operation up: what has come of it here is not wanted any more."""
+
+
+class Cancelled(Exception):
+    """The operation is to stop, and to leave nothing."""
+
+
+class Interrupted(Exception):
+    """The operation cannot go on here just now; it is begun again, here or elsewhere."""
+
+
+class Work(Protocol):
+    """How the operations of one kind are done."""
+
+    def do(self, deployment: Deployment, job: "Job") -> None:
+        """Do what the operation asks for, and end with `job.succeed`.
+
+        Asks `job.goes_on` every second or so. Whatever it raises, nothing of this attempt is left but
+        what `undo` removes: a Rejection fails the operation, one that says that something is away just
+        now has it begun again.
+        """
+
+    def undo(
+        self, deployment: Deployment, tx: Transaction, operation: Operation, by: Caller | None
+    ) -> None:
+        """Remove what the operation had put on record when it was begun; it ends without success."""
+
+
+class Job:
+    """An operation that this process does, for the epoch in which it has taken it up."""
+
+    def __init__(self, deployment: Deployment, operation: Operation) -> None:
+        self._deployment = deployment
+        self.operation = operation
+        self.done_bytes = 0
+        self._blob_keys: frozenset[BlobKey] = frozenset()
+        self._trouble: type[Exception] | None = Cancelled if operation.cancel_requested else None
+
+    def goes_on(self) -> None:
+        """Raise Lost, Cancelled or Interrupted when it does not."""
+        if self._trouble is not None:
+            raise self._trouble
+
+    def interrupt(self) -> None:
+        """Have it begun again later: this process ends."""
+        self._trouble = self._trouble or Interrupted
+
+    def writes(self, blob_key: BlobKey) -> None:
+        """Have a pending blob held together with the operation."""
+        self._blob_keys |= {blob_key}
+
+    def fence(self, tx: Transaction) -> None:
+        """Raise Lost unless the operation is this process's until the transaction ends."""
+        now = self._deployment.now()
+        if self._hold(tx, now) is None:
+            raise Lost
+
+    def hold(self) -> None:
+        """Say that this process is alive, and hear whether the operation is to be cancelled."""
+        now = self._deployment.now()
+        with self._deployment.database.transaction() as tx:
+            cancelled = self._hold(tx, now)
+            if cancelled is not None and self._blob_keys:
+                tx.pending_blobs.hold(self._blob_keys, until=now + self._deployment.operation_lease)
+        if cancelled is None:
+            self._trouble = Lost
+        elif cancelled:
+            self._trouble = self._trouble or Cancelled
+
+    def _hold(self, tx: Transaction, now: datetime) -> bool | None:
+        until = now + self._deployment.operation_lease
+        return tx.operations.hold(self.operation, done_bytes=self.done_bytes, now=now, until=until)
+
+    def succeed(self, finish: Callable[[Transaction], bytes]) -> None:
+        """Tell the end of the story, which returns the answer, in one transaction with the operation's.
+
+        Raises Lost, with nothing of it told, when somebody else has taken the operation up.
+        """
+
+        def story(tx: Transaction) -> None:
+            self.fence(tx)
+            answer = finish(tx)
+            self._end(tx, replace(self.operation, state=OperationState.SUCCEEDED, answer=answer))
+
+        self._deployment.database.run(story)
+
+    def fail(self, work: Work, error: Rejection | None) -> None:
+        """Undo the operation and say why; None stands for a mistake of the service. Raises Lost."""
+        cancelled = error is not None and error.category is Category.CANCELLED
+        state = OperationState.CANCELLED if cancelled else OperationState.FAILED
+
+        def story(tx: Transaction) -> None:
+            self.fence(tx)
+            work.undo(self._deployment, tx, self.operation, None)
+            self._end(tx, replace(self.operation, state=state, error=error))
+
+        self._deployment.database.run(story)
+
+    def put_back(self, *, until: datetime) -> None:
+        """Let others take the operation up from a time on."""
+        with self._deployment.database.transaction() as tx:
+            tx.operations.put_back(self.operation, until=until)
+
+    def _end(self, tx: Transaction, operation: Operation) -> None:
+        ended = ended_now(self._deployment, replace(operation, done_bytes=self.done_bytes))
+        if not tx.operations.end(ended):
+            raise Lost
+
+
+class Jobs:
+    """The operations that this process does."""
+
+    def __init__(self) -> None:
+        self._jobs: set[Job] = set()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def in_hand(self, job: Job) -> Iterator[None]:
+        """Count a job among them for the block."""
+        with self._lock:
+            self._jobs.add(job)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._jobs.discard(job)
+
+    def all(self) -> frozenset[Job]:
+        """Return the jobs that are in hand now."""
+        with self._lock:
+            return frozenset(self._jobs)
+
+
+def ended_now(deployment: Deployment, operation: Operation) -> Operation:
+    """Return an operation as it is when it ends at this moment."""
+    now = deployment.now()
+    return replace(
+        operation, update_time=now, end_time=now, expire_time=now + deployment.operation_memory
+    )
+
+
+def cancellation() -> Rejection:
+    """Return what an operation that was cancelled has ended with."""
+    return reject(
+        Category.CANCELLED,
+        Reason.OPERATION_CANCELLED,
+        "The operation was cancelled before it was done; nothing of it is left.",
+    )

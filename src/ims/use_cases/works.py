@@ -1,0 +1,10 @@
+"""How the operations of each kind are done."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from ims.domain.operation import OperationKind
+from ims.use_cases.copying import Copying
+from ims.use_cases.jobs import Work
+
+WORKS: Final[Mapping[OperationKind, Work]] = {OperationKind.COPY_IMAGE: Copying()}
