@@ -170,6 +170,14 @@ def service(make_service: MakeService) -> Service:
 
 
 @pytest.fixture
+def idle(make_service: MakeService) -> Service:
+    """A service that does no operations by itself, with the same key."""
+    service = make_service(operation_threads=0)
+    add_key(service.settings.keys, KeyId("key-1"))
+    return service
+
+
+@pytest.fixture
 def deployment(service: Service) -> Deployment:
     return service.deployment
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ims.cli import creation, lookup, printing, transfers
+from ims.cli import creation, lookup, operation, printing, transfers
 from ims.cli.attributes import Options, parse_tag_filters, parse_tags, takes
 from ims.cli.choices import choice, moment
 from ims.cli.hits import DryRun, RequireUnused, answer_about_hits
@@ -211,6 +211,7 @@ def undelete(session: Session, image: ImageArgument) -> None:
 
 
 app.command("download")(transfers.download)
+app.command("copy")(operation.copy)
 
 
 @app.command()

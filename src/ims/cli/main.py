@@ -6,7 +6,20 @@ from typing import Annotated, Final
 
 import typer
 
-from ims.cli import audit, doctor, image, keys, migrate, printing, quota, serve, share, trust, use
+from ims.cli import (
+    audit,
+    doctor,
+    image,
+    keys,
+    migrate,
+    operation,
+    printing,
+    quota,
+    serve,
+    share,
+    trust,
+    use,
+)
 from ims.cli import tenant as tenant_commands
 from ims.cli.connecting import Connecting
 from ims.cli.errors import TroubleTeller
@@ -21,6 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(image.app, name="image", help="Keep images: create, upload, list, download, …")
+app.add_typer(operation.app, name="operation", help="Follow what takes long, and cancel it.")
 app.add_typer(share.app, name="share", help="Lend images to other tenants, and use what they lend.")
 app.add_typer(trust.app, name="trust", help="Say whose shares you accept at once, or never see.")
 app.add_typer(use.app, name="use", help="Know which servers and volumes were made from images.")

@@ -21,6 +21,8 @@ from ims.client import (
     ErrorReason,
     Image,
     OperatingSystem,
+    Operation,
+    OperationMetadata,
     ReceivedShare,
     Refusal,
     Relation,
@@ -30,6 +32,7 @@ from ims.client import (
     TrustRules,
     UsageSummary,
     Use,
+    metadata_of,
 )
 from ims.client.vocabulary import (
     ImageClass,
@@ -304,9 +307,57 @@ def quota_table(quotas: TenantQuotas) -> RenderableType:
                 ("private images", quotas.private_images, str),
                 ("stored bytes", quotas.stored_bytes, size),
                 ("creations at once", quotas.creations, str),
+                ("copies at once", quotas.copies, str),
             )
         ),
     )
+
+
+def operation_table(operations: Sequence[Operation]) -> RenderableType:
+    """Return a line for each operation."""
+    if not operations:
+        return "No operations."
+    return _table(
+        ("OPERATION", "KIND", "STATE", "DONE", "IMAGE", "BEGUN", "ENDED"),
+        (
+            (
+                operation.name,
+                OperationMetadata.Kind.Name(metadata.kind),
+                OperationMetadata.State.Name(metadata.state),
+                _progress(metadata),
+                metadata.image_id,
+                time(metadata.create_time),
+                time(metadata.end_time),
+            )
+            for operation, metadata in ((each, metadata_of(each)) for each in operations)
+        ),
+    )
+
+
+def operation_sheet(operation: Operation) -> RenderableType:
+    """Return everything about one operation."""
+    metadata = metadata_of(operation)
+    return _sheet(
+        (
+            ("name", operation.name),
+            ("kind", OperationMetadata.Kind.Name(metadata.kind)),
+            ("state", OperationMetadata.State.Name(metadata.state)),
+            ("done", _progress(metadata)),
+            ("image", metadata.image_id),
+            ("source image", metadata.source_image_id),
+            ("cancelled", "on its way" if metadata.cancel_requested and not operation.done else ""),
+            ("error", operation.error.message),
+            ("begun", time(metadata.create_time)),
+            ("ended", time(metadata.end_time)),
+            ("forgotten", time(metadata.expire_time)),
+        )
+    )
+
+
+def _progress(metadata: OperationMetadata) -> str:
+    if not metadata.total_bytes:
+        return ""
+    return f"{size(metadata.done_bytes)} of {size(metadata.total_bytes)}"
 
 
 def tenant_table(tenants: Sequence[Tenant]) -> RenderableType:

@@ -93,16 +93,30 @@ def set_quotas(
             show_default=False,
         ),
     ] = None,
+    copies: Annotated[
+        int | None,
+        typer.Option(
+            parser=_number,
+            metavar="N|default",
+            help="Copies at once whose bytes change.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Give a tenant limits of its own, or the default ones back, as an administrator (--roles admin)."""
-    given = {"private_images": images, "stored_bytes": stored_bytes, "creations": creations}
+    given = {
+        "private_images": images,
+        "stored_bytes": stored_bytes,
+        "creations": creations,
+        "copies": copies,
+    }
     limits: Any = {
         quota: None if limit == _TO_DEFAULT else limit
         for quota, limit in given.items()
         if limit is not None
     }
     if not limits:
-        raise typer.BadParameter("Say at least one limit: --images, --bytes or --creations.")
+        raise typer.BadParameter("Say at least one limit: --images, --bytes, --creations or --copies.")
     with session.client() as client:
         quotas = client.set_tenant_quotas(tenant, **limits)
     session.answer(SetTenantQuotasResponse(quotas=quotas), printing.quota_table(quotas))

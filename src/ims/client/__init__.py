@@ -14,6 +14,7 @@ from ims.client.disk_format import guess_format
 from ims.client.errors import DamagedDownload, Declined, Unreachable, Violation
 from ims.client.files import Progress, sha256_of
 from ims.client.images import ImageAttributes, ImageChanges, NewImageAttributes
+from ims.client.operations import metadata_of
 from ims.client.security import Tls
 from ims.client.vocabulary import (
     AuditEvent,
@@ -21,6 +22,8 @@ from ims.client.vocabulary import (
     ErrorReason,
     Image,
     OperatingSystem,
+    Operation,
+    OperationMetadata,
     ReceivedShare,
     Recipient,
     Refusal,
@@ -53,6 +56,8 @@ __all__ = [
     "NewImageAttributes",
     "NoToken",
     "OperatingSystem",
+    "Operation",
+    "OperationMetadata",
     "Progress",
     "ReceivedShare",
     "Recipient",
@@ -73,5 +78,6 @@ __all__ = [
     "Use",
     "Violation",
     "guess_format",
+    "metadata_of",
     "sha256_of",
 ]

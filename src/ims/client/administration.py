@@ -39,6 +39,7 @@ class Limits(TypedDict, total=False):
     private_images: int | None
     stored_bytes: int | None
     creations: int | None
+    copies: int | None
 
 
 class TenantChanges(TypedDict, total=False):

@@ -7,12 +7,13 @@ from ims.client.audit import AuditCalls
 from ims.client.connection import DEFAULT_TIMEOUT_SECONDS
 from ims.client.credentials import Credentials, DevelopmentIdentity
 from ims.client.files import FileCalls
+from ims.client.operations import OperationCalls
 from ims.client.security import Tls
 from ims.client.sharing import SharingCalls
 from ims.client.uses import UseCalls
 
 
-class Client(FileCalls, SharingCalls, UseCalls, AuditCalls, AdminCalls):
+class Client(FileCalls, OperationCalls, SharingCalls, UseCalls, AuditCalls, AdminCalls):
     """Calls the service for one tenant.
 
         with Client("127.0.0.1:50051", tenant="acme") as client:

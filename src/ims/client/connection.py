@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self, TypeVar
 
 import grpc
+from google.longrunning.operations_pb2_grpc import OperationsStub
 
 from ims.client.credentials import Credentials
 from ims.client.errors import Declined, Unreachable, to_exception
@@ -82,6 +83,7 @@ class Connection:
         self._uses = UseServiceStub(self._channel)
         self._audit = AuditServiceStub(self._channel)
         self._uploads = UploadServiceStub(self._channel)
+        self._operations = OperationsStub(self._channel)
 
     def close(self) -> None:
         """End the connection, and with it every call that is still running."""

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
+from google.rpc.code_pb2 import Code
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, QuotaFailure
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
@@ -91,6 +92,18 @@ def to_exception(error: grpc.RpcError, *, server: str) -> Declined | Unreachable
         metadata=info.metadata,
         violations=_violations(status, info),
         request_id=str(trailing.get(_REQUEST_ID, "")),
+    )
+
+
+def declined_by(status: Status) -> Declined:
+    """Return what an operation's error means: the same as if its call had been declined with it."""
+    info = next(_details(status, ErrorInfo), ErrorInfo())
+    return Declined(
+        status.message,
+        code=Code.Name(status.code),
+        reason=info.reason,
+        metadata=info.metadata,
+        violations=_violations(status, info),
     )
 
 

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, TypeAlias
 
+from google.longrunning.operations_pb2 import Operation
+
 from ims.v1.admin_service_pb2 import PublishImageResponse
 from ims.v1.audit_pb2 import AuditEvent
 from ims.v1.error_reason_pb2 import ErrorReason
@@ -14,6 +16,7 @@ from ims.v1.image_service_pb2 import (
     UndeleteImageResponse,
     UploadImageDataResponse,
 )
+from ims.v1.operation_metadata_pb2 import OperationMetadata
 from ims.v1.quota_pb2 import TenantQuotas
 from ims.v1.share_pb2 import Recipient, Refusal, Share
 from ims.v1.sharing_service_pb2 import (
@@ -66,6 +69,8 @@ __all__ = [
     "ImageState",
     "ImageType",
     "OperatingSystem",
+    "Operation",
+    "OperationMetadata",
     "OsType",
     "PublishImageResponse",
     "Purpose",

@@ -144,6 +144,12 @@ class Operations:
         old = operations.delete().where(operations.c.id.in_(_OLD))
         return self._connection.execute(old, {"now": to_microseconds(now), "most": most}).rowcount
 
+    def expired(self, *, now: datetime) -> int:
+        """Return how many operations are on record that are remembered no longer."""
+        expired = operations.c.expire_time <= to_microseconds(now)
+        query = sa.select(sa.func.count()).select_from(operations).where(expired)
+        return self._connection.execute(query).scalar_one()
+
     def unfinished(self, operation_id: OperationId) -> bool:
         """Whether there is an operation of this id, anybody's, that has not ended."""
         query = sa.select(operations.c.id).where(

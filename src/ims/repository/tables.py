@@ -301,8 +301,8 @@ requests = Table(
 )
 
 # Work that outlives its call. What is QUEUED, and what is RUNNING though nobody has been heard of it
-# in time, is claimed by a process, which raises the epoch; every later write is for that epoch only, so that
-# whoever has lost it changes nothing.
+# in time, is claimed by a process, which raises the epoch; every later write is for that epoch only, so
+# that whoever has lost it changes nothing.
 operations = Table(
     "operations",
     metadata,

@@ -13,14 +13,17 @@ from itertools import islice
 from typing import Final
 
 from ims.blob_store.sealed import sealed_bytes
-from ims.domain.image import BlobKey, Disk, DiskState, Image, ImageId, ImageState
+from ims.domain.image import BlobKey, Disk, DiskState, Image, ImageId, ImageState, SourceKind
+from ims.domain.operation import OperationId
 from ims.domain.quotas import NOTHING, Usage, usage_of
 from ims.domain.rejection import Reason, Rejection
 from ims.domain.tenant import NOBODY, TenantId
 from ims.repository.database import Transaction
+from ims.use_cases.copying import discard_copy
 from ims.use_cases.deployment import Deployment, in_one_transaction
 from ims.use_cases.image_data import give_up_dead_upload, give_up_upload
 from ims.use_cases.images import purge_image
+from ims.use_cases.operations import forget_operations
 from ims.use_cases.requests import forget_requests
 from ims.use_cases.sharing import remove_ended_shares_of
 
@@ -114,9 +117,79 @@ def _used(deployment: Deployment) -> Iterator[tuple[TenantId, Usage]]:
 
 def _in_words(usage: Usage) -> str:
     return (
-        f"{usage.private_images} private images, {usage.stored_bytes} bytes and "
-        f"{usage.creations} creations"
+        f"{usage.private_images} private images, {usage.stored_bytes} bytes, "
+        f"{usage.creations} creations and {usage.copies} copies"
     )
+
+
+def shared_blobs_are_counted_as_they_are_named(
+    deployment: Deployment, _settled: timedelta
+) -> Iterator[Finding]:
+    """Find blobs of which the catalogue says that more, or fewer, disks name them than do."""
+    named: dict[BlobKey, int] = {}
+    for image in _images(deployment):
+        for blob_key in _blob_keys_of(image):
+            named[blob_key] = named.get(blob_key, 0) + 1
+    counted = dict(_counted(deployment))
+    suspected = {key for key, count in named.items() if counted.get(key, 1) != count}
+    suspected |= counted.keys() - named.keys()
+    for blob_key in sorted(suspected):
+        found = _recount_blob(deployment, blob_key)
+        if found is not None:
+            said, there = found
+            yield Finding(
+                check=shared_blobs_are_counted_as_they_are_named.__name__,
+                subject=f"blob {blob_key}",
+                message=f"It is counted as named by {said}; {there} disks name it.",
+                mend=partial(_recount_blob, deployment, blob_key, mend=True),
+            )
+
+
+def _recount_blob(
+    deployment: Deployment, blob_key: BlobKey, *, mend: bool = False
+) -> tuple[int, int] | None:
+    with deployment.database.unhurried():
+        return _recount_blob_locked(deployment, blob_key, mend=mend)
+
+
+@in_one_transaction
+def _recount_blob_locked(
+    deployment: Deployment, tx: Transaction, blob_key: BlobKey, *, mend: bool
+) -> tuple[int, int] | None:
+    """Return what is counted and how many disks name a blob, where they differ."""
+    # Whoever has one disk more, or one less, name it holds the lock of an image that does.
+    for image_id in _naming(tx, blob_key):
+        tx.images.lock(image_id, NOBODY, now=deployment.now, governing=True)
+    there = len(_naming(tx, blob_key))
+    said = tx.shared_blobs.counts([blob_key]).get(blob_key, min(there, 1))
+    if said == there:
+        return None
+    if mend:
+        tx.shared_blobs.recounted(blob_key, there)
+    return said, there
+
+
+def _naming(tx: Transaction, blob_key: BlobKey) -> list[ImageId]:
+    after, naming = "", []
+    while batch := tx.images.batch(after=after, size=_BATCH):
+        naming += [each.id for each in batch for key in _blob_keys_of(each) if key == blob_key]
+        after = batch[-1].id
+    return naming
+
+
+def _blob_keys_of(image: Image) -> list[BlobKey]:
+    return [disk.blob_key for disk in image.disks if disk.blob_key]
+
+
+def _counted(deployment: Deployment) -> Iterator[tuple[BlobKey, int]]:
+    after = ""
+    while True:
+        with deployment.database.reading() as reading:
+            batch = reading.shared_blobs.batch(after=after, size=_BATCH)
+        if not batch:
+            return
+        yield from batch.items()
+        after = max(batch)
 
 
 # --- Columns and tables that say again what an image is ---
@@ -247,6 +320,8 @@ def uploads_are_held_by_somebody(deployment: Deployment, settled: timedelta) -> 
                 mend=partial(give_up_dead_upload, deployment, each.image_id, each.blob_key),
             )
     for image in _images(deployment, state=ImageState.SAVING):
+        if image.source.kind is SourceKind.IMAGE:
+            continue  # an operation's
         for disk in image.disks:
             if disk.state is DiskState.SAVING and _has_no_lease(deployment, image.id, disk):
                 blob_key = BlobKey(disk.upload_id)
@@ -267,8 +342,33 @@ def _has_no_lease(deployment: Deployment, image_id: ImageId, disk: Disk) -> bool
         return not tx.pending_blobs.among([BlobKey(disk.upload_id)])
 
 
+def copies_are_made_by_an_operation(deployment: Deployment, _settled: timedelta) -> Iterator[Finding]:
+    """Find images to which bytes are said to be copied, with no operation that does so."""
+    for image in _images(deployment, state=ImageState.SAVING):
+        if image.source.kind is SourceKind.IMAGE and _discard_orphan(deployment, image.id, mend=False):
+            yield Finding(
+                check=copies_are_made_by_an_operation.__name__,
+                subject=f"image {image.id}",
+                message="It waits for bytes that no operation copies; mended, it is removed.",
+                mend=partial(_discard_orphan, deployment, image.id, mend=True),
+            )
+
+
+@in_one_transaction
+def _discard_orphan(deployment: Deployment, tx: Transaction, image_id: ImageId, *, mend: bool) -> bool:
+    """Tell whether nobody makes a copy, looked at so that it cannot end in between."""
+    view = tx.images.lock(image_id, NOBODY, now=deployment.now, governing=True)
+    if view is None or view.image.state is not ImageState.SAVING:
+        return False
+    if any(tx.operations.unfinished(OperationId(disk.upload_id)) for disk in view.image.disks):
+        return False
+    if mend:
+        discard_copy(deployment, tx, image_id, by=None)
+    return True
+
+
 def nothing_is_kept_beyond_its_time(deployment: Deployment, settled: timedelta) -> Iterator[Finding]:
-    """Find deleted images, shares and request ids that were to be gone long ago."""
+    """Find deleted images, shares, request ids and operations that were to be gone long ago."""
     with deployment.database.reading() as reading:
         due = reading.images.due_for_purge(deployment.now() - settled)
     for image_id in due:
@@ -296,14 +396,25 @@ def nothing_is_kept_beyond_its_time(deployment: Deployment, settled: timedelta) 
             message=f"{expired} of them have expired, and nobody has forgotten them.",
             mend=partial(forget_requests, deployment),
         )
+    with deployment.database.reading() as reading:
+        expired = reading.operations.expired(now=deployment.now() - settled)
+    if expired:
+        yield Finding(
+            check=nothing_is_kept_beyond_its_time.__name__,
+            subject="operations",
+            message=f"{expired} of them ended long ago, and nobody has forgotten them.",
+            mend=partial(forget_operations, deployment),
+        )
 
 
 CHECKS: Final[tuple[Check, ...]] = (
     # First what ends something: it gives back what is counted then.
     uploads_are_held_by_somebody,
+    copies_are_made_by_an_operation,
     nothing_is_kept_beyond_its_time,
     stored_disks_have_their_bytes,
     bytes_belong_to_a_disk_or_an_upload,
+    shared_blobs_are_counted_as_they_are_named,
     images_are_filed_as_they_are,
     tenants_use_what_their_images_take,
 )

@@ -1,8 +1,8 @@
 """The story of a copy within the region: one that takes a moment, and one whose bytes are copied.
 
 A copy whose bytes stay as they are stored names the same blob as its source. One whose bytes change is
-an operation: the image is there from the beginning, SAVING, so that its name and what it takes are settled;
-its bytes are written by whoever takes the operation up, each time as a blob of their own.
+an operation: the image is there from the beginning, SAVING, so that its name and what it takes are
+settled; its bytes are written by whoever takes the operation up, each time as a blob of their own.
 """
 
 import logging

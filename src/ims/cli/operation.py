@@ -1,0 +1,133 @@
+"""`ims operation …`, and `ims image copy`, which begins one."""
+
+from typing import Annotated
+
+import typer
+from google.longrunning.operations_pb2 import ListOperationsResponse
+
+from ims.cli import lookup, printing
+from ims.cli.progress import progress_bar
+from ims.cli.session import Session, in_session
+from ims.client import Client, Image, Operation, metadata_of
+
+_COLLECTION = "operations/"
+
+OperationArgument = Annotated[
+    str,
+    typer.Argument(metavar="OPERATION", help="Its name, with or without 'operations/'."),
+]
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@in_session
+def copy(
+    session: Session,
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="Its id or name.", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The name of the copy.", show_default=False)
+    ],
+    *,
+    description: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Its description; without it, the source's.")
+    ] = None,
+    key: Annotated[
+        str, typer.Option(metavar="KEY", help="Encrypt it with this key; without it, as the source is.")
+    ] = "",
+    decrypt: Annotated[bool, typer.Option("--decrypt", help="Do not encrypt it.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Whether to wait until it is complete.")
+    ] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell whether it would be refused.")
+    ] = False,
+) -> None:
+    """Copy an image that you own, have accepted, or that is public; the copy is your own."""
+    if key and decrypt:
+        raise typer.BadParameter("There is a --key as well.", param_hint="--decrypt")
+    with session.client() as client:
+        operation = client.copy_image(
+            lookup.image_id(client, image),
+            name=name,
+            description=description,
+            encryption_key_id=key,
+            decrypt=decrypt,
+            validate_only=dry_run,
+        )
+        if dry_run:
+            session.answer(operation, "It would be copied. Nothing was done.")
+            return
+        if wait:
+            operation = _finish(client, operation)
+    copied = Image()
+    if operation.response.Unpack(copied):
+        session.answer(operation, f"Copied to {printing.image_title(copied)}.")
+    else:
+        session.answer(operation, f"It is being copied: ims operation wait {operation.name}")
+
+
+def _finish(client: Client, operation: Operation) -> Operation:
+    """Wait for an operation's end, and show meanwhile how far it is."""
+    with progress_bar("Working") as show:
+        while not operation.done:
+            operation = client.wait_operation(operation.name, timeout_seconds=1)
+            metadata = metadata_of(operation)
+            show(metadata.done_bytes, metadata.total_bytes)
+    return client.finish(operation)
+
+
+@app.command()
+@in_session
+def get(session: Session, operation: OperationArgument) -> None:
+    """Show how far an operation is."""
+    with session.client() as client:
+        found = client.get_operation(_name(operation))
+    session.answer(found, printing.operation_sheet(found))
+
+
+@app.command("list")
+@in_session
+def list_operations(
+    session: Session,
+    *,
+    done: Annotated[
+        bool | None, typer.Option("--done/--not-done", help="Only those that have, or have not, ended.")
+    ] = None,
+) -> None:
+    """List your tenant's operations, the newest first."""
+    with session.client() as client:
+        found = list(client.list_operations(done=done))
+    session.answer(ListOperationsResponse(operations=found), printing.operation_table(found))
+
+
+@app.command()
+@in_session
+def wait(session: Session, operation: OperationArgument) -> None:
+    """Wait until an operation has ended; where it has not ended well, tell why."""
+    with session.client() as client:
+        ended = _finish(client, client.get_operation(_name(operation)))
+    session.answer(ended, printing.operation_sheet(ended))
+
+
+@app.command()
+@in_session
+def cancel(session: Session, operation: OperationArgument) -> None:
+    """Stop an operation; nothing of it is left. One that has ended stays as it is."""
+    with session.client() as client:
+        client.cancel_operation(_name(operation))
+        found = client.get_operation(_name(operation))
+    session.answer(found, printing.operation_sheet(found))
+
+
+@app.command()
+@in_session
+def delete(session: Session, operation: OperationArgument) -> None:
+    """Forget an operation that has ended; what has come of it stays."""
+    with session.client() as client:
+        found = client.get_operation(_name(operation))
+        client.delete_operation(_name(operation))
+    session.answer(found, f"Forgot {printing.plain(found.name)}.")
+
+
+def _name(operation: str) -> str:
+    return operation if operation.startswith(_COLLECTION) else _COLLECTION + operation

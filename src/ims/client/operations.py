@@ -1,0 +1,123 @@
+"""The calls of google.longrunning.Operations, and those that begin an operation."""
+
+from collections.abc import Iterator
+from time import monotonic
+from typing import Final
+
+from google.longrunning.operations_pb2 import (
+    CancelOperationRequest,
+    DeleteOperationRequest,
+    GetOperationRequest,
+    ListOperationsRequest,
+    Operation,
+    WaitOperationRequest,
+)
+from google.protobuf.duration_pb2 import Duration
+
+from ims.client.connection import Connection
+from ims.client.errors import declined_by
+from ims.client.vocabulary import Image
+from ims.v1.image_service_pb2 import CopyImageRequest
+from ims.v1.operation_metadata_pb2 import OperationMetadata
+
+_WAIT_SECONDS: Final = 20.0
+"""How long one call waits; longer waits are several."""
+_ANSWER_SECONDS: Final = 10.0
+"""How long the answer to a wait may take on top of it."""
+
+
+class OperationCalls(Connection):
+    """Begins what takes long, and follows it. Every method raises Declined or Unreachable."""
+
+    def copy_image(
+        self,
+        image_id: str,
+        *,
+        name: str,
+        description: str | None = None,
+        encryption_key_id: str = "",
+        decrypt: bool = False,
+        validate_only: bool = False,
+        request_id: str = "",
+    ) -> Operation:
+        """Begin to copy an image within the region; `copied_image` waits for the copy.
+
+        It is encrypted as its source is, unless a key or `decrypt` says otherwise. Where the bytes stay
+        as they are stored the operation is done when it is returned. With `validate_only` nothing is
+        stored, and the operation has no name.
+        """
+        request = CopyImageRequest(
+            image_id=image_id,
+            name=name,
+            description=description,
+            validate_only=validate_only,
+            request_id=request_id,
+        )
+        if encryption_key_id and decrypt:
+            raise ValueError("a copy is either encrypted or not")
+        if encryption_key_id:
+            request.encryption_key_id = encryption_key_id
+        if decrypt:
+            request.decrypt = True
+        return self._call(self._images.CopyImage, request)
+
+    def copied_image(self, operation: Operation, *, timeout_seconds: float | None = None) -> Image:
+        """Wait until a copy is complete; return it.
+
+        Raises Declined where it failed or was cancelled, and TimeoutError.
+        """
+        image = Image()
+        self.finish(operation, timeout_seconds=timeout_seconds).response.Unpack(image)
+        return image
+
+    def finish(self, operation: Operation, *, timeout_seconds: float | None = None) -> Operation:
+        """Wait until an operation has ended well; return it as it is then.
+
+        Raises Declined with its error where it has not, and TimeoutError when it goes on for longer.
+        """
+        until = None if timeout_seconds is None else monotonic() + timeout_seconds
+        while not operation.done:
+            left = _WAIT_SECONDS if until is None else min(_WAIT_SECONDS, until - monotonic())
+            if left <= 0:
+                raise TimeoutError(f"{operation.name} goes on")
+            operation = self.wait_operation(operation.name, timeout_seconds=left)
+        if operation.HasField("error"):
+            raise declined_by(operation.error)
+        return operation
+
+    def get_operation(self, name: str) -> Operation:
+        """Return an operation by its name, `operations/…`."""
+        return self._call(self._operations.GetOperation, GetOperationRequest(name=name))
+
+    def wait_operation(self, name: str, *, timeout_seconds: float) -> Operation:
+        """Return an operation once it has ended, or as it is after so many seconds, or sooner."""
+        timeout = Duration()
+        timeout.FromNanoseconds(int(timeout_seconds * 10**9))
+        return self._call(
+            self._operations.WaitOperation,
+            WaitOperationRequest(name=name, timeout=timeout),
+            timeout_seconds=timeout_seconds + _ANSWER_SECONDS,
+        )
+
+    def list_operations(self, *, done: bool | None = None, page_size: int = 0) -> Iterator[Operation]:
+        """Yield the tenant's operations, the newest first. Asks page by page, as far as it is read."""
+        request = ListOperationsRequest(page_size=page_size)
+        if done is not None:
+            request.filter = f"done={str(done).lower()}"
+        for page in self._pages(self._operations.ListOperations, request):
+            yield from page.operations
+
+    def cancel_operation(self, name: str) -> None:
+        """Have an operation stop and leave nothing; one that has ended stays as it is."""
+        self._call(self._operations.CancelOperation, CancelOperationRequest(name=name))
+
+    def delete_operation(self, name: str) -> None:
+        """Have an operation forgotten that has ended; what has come of it stays."""
+        self._call(self._operations.DeleteOperation, DeleteOperationRequest(name=name))
+
+
+def metadata_of(operation: Operation) -> OperationMetadata:
+    """Return what an operation reports of itself."""
+    metadata = OperationMetadata()
+    operation.metadata.Unpack(metadata)
+    return metadata
