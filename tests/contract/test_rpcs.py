@@ -7,7 +7,7 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.rpc.code_pb2 import Code
 
-from calling import METHODS, request_class
+from calling import ALL_METHODS, METHODS, OPERATIONS, request_class
 from contract.descriptions import COMMENTS, STATUSES, described_reasons
 from ims.domain.rejection import Reason
 from ims.rules.catalogue import CATALOGUE
@@ -17,13 +17,16 @@ from ims.servicers.admin_servicer import AdminServicer
 from ims.servicers.audit_servicer import AuditServicer
 from ims.servicers.errors import CODES
 from ims.servicers.image_servicer import ImageServicer
+from ims.servicers.operations_servicer import OperationsServicer
 from ims.servicers.sharing_servicer import SharingServicer
 from ims.servicers.upload_servicer import UploadServicer
 from ims.servicers.use_servicer import UseServicer
 from ims.use_cases import (
     audit,
+    copying,
     image_data,
     images,
+    operations,
     quotas,
     registered_uses,
     resumable_uploads,
@@ -43,8 +46,8 @@ SERVICERS = {
 }
 REASONS = described_reasons()
 USE_CASES = (
-    *(audit, images, image_data, quotas, registered_uses, resumable_uploads, sharing, tenants, trust),
-    use,
+    *(audit, copying, images, image_data, operations, quotas, registered_uses, resumable_uploads),
+    *(sharing, tenants, trust, use),
 )
 
 GENERAL = {
@@ -85,6 +88,13 @@ READING = {
 OF_REFLECTION = {Reason.TOO_MANY_STREAMS}
 """What only the standard services decline, whose protos are not ours."""
 
+OF_OPERATIONS = {
+    Reason.OPERATION_NOT_FOUND,
+    Reason.OPERATION_NOT_DONE,
+    Reason.OPERATION_CANCELLED,
+}
+"""What only google.longrunning tells, whose protos are not ours."""
+
 RAISED_DIRECTLY = {
     "UploadImageData": {
         Reason.TOO_MANY_TRANSFERS,
@@ -123,17 +133,17 @@ RAISED_DIRECTLY = {
 
 
 def test_every_rpc_is_in_the_catalogue_of_rules():
-    assert set(CATALOGUE) == set(METHODS)
+    assert set(CATALOGUE) == set(ALL_METHODS)
 
 
-@pytest.mark.parametrize("rpc", METHODS)
+@pytest.mark.parametrize("rpc", ALL_METHODS)
 def test_every_rpc_has_a_servicers_method(rpc: str):
-    service, _ = METHODS[rpc]
+    service, _ = ALL_METHODS[rpc]
 
-    assert rpc in vars(SERVICERS[service])
+    assert rpc in vars((SERVICERS | {"Operations": OperationsServicer})[service])
 
 
-@pytest.mark.parametrize("rpc", METHODS)
+@pytest.mark.parametrize("rpc", ALL_METHODS)
 def test_every_rpc_has_a_use_case_of_its_name(rpc: str):
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", rpc).lower()
 
@@ -186,7 +196,17 @@ def test_what_goes_for_every_rpc_is_said_once_for_the_service(service: str):
 def test_every_reason_is_listed_by_some_rpc():
     told = {reason for rpc in METHODS for reasons in listed(rpc).values() for reason in reasons}
 
-    assert told | GENERAL | OF_REFLECTION == set(Reason)
+    assert told | GENERAL | OF_REFLECTION | OF_OPERATIONS == set(Reason)
+
+
+def test_what_operations_are_declined_with_is_said_of_their_metadata():
+    said = COMMENTS["ims.v1.OperationMetadata"]
+
+    assert {str(reason) for reason in OF_OPERATIONS} <= set(re.findall(r"\b[A-Z_]+\b", said))
+    assert {rule.reason for rpc in OPERATIONS for rule in CATALOGUE[rpc]} - GENERAL == {
+        *(OF_OPERATIONS - {Reason.OPERATION_CANCELLED}),
+        Reason.INVALID_FIELD,
+    }
 
 
 def comment(rpc: str) -> str:

@@ -35,12 +35,14 @@ from ims.domain.use import Purpose
 from ims.rules import (
     audit,
     changes,
+    copying,
     creation,
     form,
     image_data,
     images,
     in_use,
     keys,
+    operations,
     publication,
     quotas,
     registered_uses,
@@ -62,6 +64,7 @@ from rules.facts import (
     ANOTHER_SHA256,
     a_change,
     a_change_of_trust,
+    a_copying,
     a_creation,
     a_creation_of,
     a_deletion,
@@ -72,6 +75,7 @@ from rules.facts import (
     a_governance,
     a_look_at_a_share,
     a_look_at_a_tenant,
+    a_look_at_an_operation,
     a_look_at_quotas,
     a_progress,
     a_query,
@@ -177,6 +181,24 @@ _ABOUT_IMAGES: tuple[tuple[Rule, object], ...] = (
         publication.only_system_disk_and_iso_images_are_published,
         an_attempt_on(type=ImageType.DATA_DISK),
     ),
+)
+
+_LARGE_IMAGE = an_image(disks=(a_disk(size_bytes=128 * GIB + 1),))
+_SEALED = an_image(encryption_key_id=KEY)
+_ABOUT_COPIES: tuple[tuple[Rule, object], ...] = (
+    (copying.full_ecs_images_are_not_copied, a_copying(image=a_full_ecs_image())),
+    (copying.iso_images_are_not_copied, a_copying(image=an_image(type=ImageType.ISO))),
+    (
+        copying.a_key_is_changed_for_another,
+        a_copying(image=_SEALED, draft=_SEALED, key_asked=True),
+    ),
+    (copying.a_copy_is_encrypted_with_a_usable_key, a_copying(draft=_SEALED)),
+    (copying.copies_have_at_most_128_gib, a_copying(image=_LARGE_IMAGE)),
+)
+
+_ABOUT_OPERATIONS: tuple[tuple[Rule, object], ...] = (
+    (operations.the_operation_is_the_callers_tenants, a_look_at_an_operation(found=None)),
+    (operations.only_what_has_ended_is_forgotten, a_look_at_an_operation()),
 )
 
 _ABOUT_IMAGE_DATA: tuple[tuple[Rule, object], ...] = (
@@ -312,6 +334,13 @@ _ABOUT_QUOTAS: tuple[tuple[Rule, object], ...] = (
         an_upload(allowance=an_allowance(stored_bytes=50 * 128 * GIB)),
     ),
     (quotas.creations_at_once_stay_within_the_quota, an_upload(allowance=an_allowance(creations=40))),
+    (
+        quotas.copies_at_once_stay_within_the_quota,
+        a_copying(
+            draft=an_image(state=ImageState.SAVING, source=Source(kind=SourceKind.IMAGE, id="source")),
+            allowance=an_allowance(copies=5),
+        ),
+    ),
     (quotas.only_administrators_govern_quotas, a_look_at_quotas(caller=a_caller())),
 )
 
@@ -347,6 +376,8 @@ BROKEN: tuple[tuple[Rule, object], ...] = (
     (repetition.a_request_id_stands_for_one_call, a_repetition(method="DeleteImage")),
     (audit.only_administrators_read_the_trail_of_others, an_audit_query(tenant_id=STRANGER)),
     *_ABOUT_IMAGES,
+    *_ABOUT_COPIES,
+    *_ABOUT_OPERATIONS,
     *_ABOUT_IMAGE_DATA,
     *_ABOUT_SHARING,
     *_ABOUT_TRUST,

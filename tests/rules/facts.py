@@ -32,6 +32,7 @@ from ims.domain.image import (
     Source,
     SourceKind,
 )
+from ims.domain.operation import Operation, OperationId, OperationKind
 from ims.domain.quotas import Allowance, Quotas, Usage
 from ims.domain.rejection import FieldProblem, Violation
 from ims.domain.repetition import RememberedCall, RepeatableCall
@@ -43,6 +44,7 @@ from ims.domain.vault import Vault, VaultType
 from ims.rules.attempt import Attempt
 from ims.rules.audit import AuditQuery
 from ims.rules.changes import ChangeAttempt, DeletionAttempt, UndeletionAttempt, UpdateAttempt
+from ims.rules.copying import CopyAttempt
 from ims.rules.creation import CreationAttempt, role_order
 from ims.rules.engine import Rule
 from ims.rules.form import Query
@@ -53,6 +55,7 @@ from ims.rules.image_data import (
     DownloadAttempt,
     UploadAttempt,
 )
+from ims.rules.operations import OperationAttempt
 from ims.rules.quotas import QuotaAttempt
 from ims.rules.registered_uses import RegistrationAttempt
 from ims.rules.repetition import Repetition
@@ -175,6 +178,42 @@ def an_update(**changes) -> UpdateAttempt:
         **changes,
     }
     return UpdateAttempt(**given)
+
+
+def a_copying(**changes) -> CopyAttempt:
+    """OWNER copies an image of its own, as it is stored."""
+    image = changes.pop("image", None) or an_image()
+    source = Source(kind=SourceKind.IMAGE, id=image.id, region=image.region)
+    given = {
+        "caller": a_caller(),
+        "image": image,
+        "draft": an_image(source=source),
+        "name_taken": False,
+        "key_usable": False,
+        "new_key_usable": False,
+        "allowance": an_allowance(),
+        **changes,
+    }
+    return CopyAttempt(**given)
+
+
+def a_look_at_an_operation(**changes) -> OperationAttempt:
+    """OWNER wants something of an operation of its own that is QUEUED."""
+    return OperationAttempt(**{"found": an_operation(), **changes})
+
+
+def an_operation(**changes) -> Operation:
+    given = {
+        "id": OperationId("an-operation"),
+        "tenant_id": OWNER,
+        "kind": OperationKind.COPY_IMAGE,
+        "image_id": an_image().id,
+        "source_image_id": an_image().id,
+        "create_time": A_MOMENT,
+        "update_time": A_MOMENT,
+        **changes,
+    }
+    return Operation(**given)
 
 
 def an_undeletion(**changes) -> UndeletionAttempt:

@@ -6,7 +6,7 @@ from itertools import count
 from typing import Any
 
 from builders import HOME, OWNER, a_registered_use, a_share, an_accepted_share, an_image
-from calling import METHODS, request_class, upload_messages, write_messages
+from calling import ALL_METHODS, request_class, upload_messages, write_messages
 from ims.domain.image import BlobKey, ImageState
 from ims.domain.share import ShareStatus
 from ims.domain.tenant import RegisteredTenant, TenantId
@@ -122,6 +122,7 @@ def fields_of(rpc: str, image_id: str) -> dict[str, Any]:
         "DownloadImageData": {"image_id": image_id},
         "ResolveImage": {"image_id": image_id, "purpose": "CREATE_ECS"},
         "GetQuotas": {},
+        "CopyImage": {"image_id": image_id, "name": f"copy-{number}"},
         "ShareImage": {"image_id": image_id, "recipients": [{"tenant_id": "newcomer"}]},
         "UnshareImage": {"image_id": image_id, "all_tenants": True},
         "UpdateShare": {
@@ -174,6 +175,11 @@ def fields_of(rpc: str, image_id: str) -> dict[str, Any]:
         "AbortUpload": {"image_id": image_id, "upload_id": A_NEVER_GIVEN_ID},
         "ListAuditEvents": {"filter": {"image_id": image_id}},
         "ExportAuditEvents": {"filter": {"image_id": image_id}},
+        "ListOperations": {},
+        "GetOperation": {"name": f"operations/{image_id}"},
+        "DeleteOperation": {"name": f"operations/{image_id}"},
+        "CancelOperation": {"name": f"operations/{image_id}"},
+        "WaitOperation": {"name": f"operations/{image_id}"},
     }[rpc]
 
 
@@ -189,7 +195,7 @@ def request_about(rpc: str, image_id: str, viewer: str | None = None) -> Any:
 
 def messages_of(rpc: str, request: Any) -> Any:
     """Return the request, or, where a stream is taken, it and four bytes behind it."""
-    if not METHODS[rpc][1].client_streaming:
+    if not ALL_METHODS[rpc][1].client_streaming:
         return request
     of_an_upload = {"UploadImageData": upload_messages({}, b"four"), "WriteUpload": _WRITTEN}
     return _followed_by_bytes(request, of_an_upload[rpc])

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builders import HOME, OWNER, RECIPIENT, STRANGER
-from calling import METHODS, SERVICES, Tenant, request_class
+from calling import ALL_METHODS, Tenant, request_class
 from ims.bootstrap import Service
 from ims.domain.image import KeyId
 from ims.domain.page import Position
@@ -57,9 +57,8 @@ class Rpc:
 
 
 def _ours() -> Iterator[Rpc]:
-    for name, (service, method) in METHODS.items():
-        package = SERVICES[service][0].DESCRIPTOR.package
-        path = f"/{package}.{service}/{name}"
+    for name, (_, method) in ALL_METHODS.items():
+        path = f"/{method.containing_service.full_name}/{name}"
         yield Rpc(path, request_class(name), method.client_streaming, method.server_streaming)
 
 
@@ -259,7 +258,7 @@ def test_page_tokens_of_every_kind_are_no_mistake_of_ours(world: World):
 
 def _valid_requests(rpc: Rpc, world: World) -> list[Message]:
     name = rpc.path.rpartition("/")[2]
-    if name in METHODS:
+    if name in ALL_METHODS:
         return [rpc.request(**fields_of(name, image_id)) for image_id in world.image_ids] + [
             rpc.request(**_RICH[name]) for name in {name} & _RICH.keys()
         ]

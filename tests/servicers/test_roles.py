@@ -3,7 +3,7 @@
 import pytest
 
 from builders import OWNER
-from calling import METHODS
+from calling import ALL_METHODS
 from conftest import As
 from ims.domain.caller import Role
 from ims.rules.roles import SUFFICIENT_ROLES
@@ -12,7 +12,7 @@ from servicers.situations import A_NEVER_GIVEN_ID, PRIVATE, an_image_that_is, re
 
 
 @pytest.mark.parametrize("role", Role)
-@pytest.mark.parametrize("rpc", METHODS)
+@pytest.mark.parametrize("rpc", ALL_METHODS)
 def test_a_role_alone_suffices_or_does_not_as_the_table_says(
     rpc: str, role: Role, as_: As, deployment: Deployment
 ):
@@ -29,7 +29,7 @@ def test_a_role_alone_suffices_or_does_not_as_the_table_says(
         assert about_one.status_bytes == about_none.status_bytes
 
 
-@pytest.mark.parametrize("rpc", METHODS)
+@pytest.mark.parametrize("rpc", ALL_METHODS)
 def test_bytes_that_are_no_message_are_not_even_read_without_the_role(rpc: str, as_: As):
     for role in set(Role) - SUFFICIENT_ROLES[rpc]:
         assert as_(OWNER, role).answer_raw(rpc, b"\xff").reason == "ROLE_REQUIRED"

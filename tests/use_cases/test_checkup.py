@@ -132,7 +132,7 @@ def test_a_counter_that_is_wrong_is_recounted(deployment: Deployment, image_id: 
     assert [(each.check, each.subject) for each in found] == [
         ("tenants_use_what_their_images_take", "tenant owner")
     ]
-    assert f"take 1 private images, {SIZE} bytes and 0 creations" in found[0].message
+    assert f"take 1 private images, {SIZE} bytes, 0 creations and 0 copies" in found[0].message
     assert mended(deployment) == []
     assert used(deployment) == Usage(private_images=1, stored_bytes=SIZE)
 

@@ -15,7 +15,12 @@ from ims.use_cases.deployment import Deployment
 from ims.use_cases.sweeping import SWEEP, Swept, sweep
 
 NOTHING = Swept(
-    dead_uploads=0, purged_images=0, ended_shares=0, forgotten_requests=0, forgotten_events=0
+    dead_uploads=0,
+    purged_images=0,
+    ended_shares=0,
+    forgotten_requests=0,
+    forgotten_events=0,
+    forgotten_operations=0,
 )
 
 
