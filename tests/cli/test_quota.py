@@ -13,6 +13,7 @@ def test_a_tenant_sees_what_it_has_of_how_much(ims: Ims, owner: str, tiny: str):
         ["private", "images", "1", "50", "default"],
         ["stored", "bytes", "32.0", "KiB", "6.2", "TiB", "default"],
         ["creations", "at", "once", "0", "40", "default"],
+        ["copies", "at", "once", "0", "5", "default"],
     ]
     assert told["private_images"] == {"used": "1", "limit": "50", "overridden": False}
 

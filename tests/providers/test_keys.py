@@ -82,6 +82,20 @@ class TestUse:
 
         assert keys.unwrap("mine", wrapped, context=BLOB) == OTHER_SECRET
 
+    def test_one_that_there_is_is_wrapped_with_another_key(self, keys, path):
+        add_key(path, "key-1")
+        add_key(path, "key-2")
+        made = keys.new_data_key("key-1", context="blob")
+
+        wrapped = keys.wrap("key-2", made.plaintext, context="blob")
+
+        assert keys.unwrap("key-2", wrapped, context="blob") == made.plaintext
+        assert wrapped != keys.wrap("key-2", made.plaintext, context="blob")
+        with pytest.raises(Rejection):
+            keys.unwrap("key-1", wrapped, context="blob")
+        with pytest.raises(Rejection):
+            keys.unwrap("key-2", wrapped, context="another")
+
     def test_in_another_context_it_is_not_unwrapped(self, keys, path):
         path.write_text(entry())
         data_key = keys.new_data_key("mine", context=BLOB)

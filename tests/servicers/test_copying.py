@@ -26,6 +26,9 @@ def owner(service: Service, as_: As) -> Tenant:
     return as_("owner")
 
 
+_STATES = ("stateFrom", "stateTo")
+
+
 def blobs(deployment: Deployment) -> set[BlobKey]:
     return set(deployment.blobs.keys())
 
@@ -276,6 +279,34 @@ class TestBytesThatChange:
         failed = error_of(recipient.GetOperation(name=operation.name))
         assert failed.reason == reason
         nothing_is_left_of(operation, recipient, idle.deployment, blobs_before=1)
+
+    def test_what_becomes_of_a_copy_is_on_record_for_its_owner_alone(self, idle: Service, as_: As):
+        owner, recipient = as_("owner", of=idle), as_("recipient", of=idle)
+        source = owner.active("source", CONTENT)
+        lend(owner, recipient, source.id)
+        events = {}
+        for name, cancelled in (("good", False), ("ill", True)):
+            operation = recipient.CopyImage(image_id=source.id, name=name, encryption_key_id="key-1")
+            if cancelled:
+                recipient.CancelOperation(name=operation.name)
+            assert idle._executor.do_next() is not cancelled
+            about = {"image_id": metadata_of(operation).image_id}
+            events[name] = [
+                (event.action, event.actor.Kind.Name(event.actor.kind), *map(event.details.get, _STATES))
+                for event in recipient.ListAuditEvents(filter=about, order_by="time").events
+            ]
+            assert not owner.ListAuditEvents(filter=about).events
+
+        assert events == {
+            "good": [
+                ("CopyImage", "TENANT", None, "SAVING"),
+                ("CopyImage", "TENANT", "SAVING", "ACTIVE"),
+            ],
+            "ill": [
+                ("CopyImage", "TENANT", None, "SAVING"),
+                ("AbandonCopy", "TENANT", "SAVING", None),
+            ],
+        }
 
     def test_bytes_that_are_not_what_was_stored_are_not_copied(self, idle: Service, as_: As, files_of):
         owner = as_("owner", of=idle)

@@ -20,14 +20,17 @@ from builders import (
 )
 from conftest import Clock
 from crowd import all_at_once
+from ims.domain.copying import CopyOrder
 from ims.domain.image import BlobKey, DiskState, ImageId, ImageState, KeyId
 from ims.domain.quotas import Usage
 from ims.domain.rejection import Rejection
 from ims.domain.repetition import RepeatableCall
 from ims.domain.tenant import TenantId
+from ims.providers.keys import add_key
 from ims.repository import tables
 from ims.use_cases import checkup
 from ims.use_cases.checkup import CHECKS, Finding, check_up
+from ims.use_cases.copying import BegunCopy, copy_image
 from ims.use_cases.deployment import Deployment
 from ims.use_cases.images import delete_image, purge_images, undelete_image
 from use_cases.quota_stories import (
@@ -416,3 +419,69 @@ def test_a_large_catalogue_is_never_read_whole(deployment: Deployment, monkeypat
 
     assert told(deployment) == []
     assert max(most) == 7
+
+
+# --- Copies ---
+
+
+def a_copy(deployment: Deployment, image_id: ImageId, **order) -> BegunCopy:
+    copied = CopyOrder(name=f"copy-{deployment.new_id()}", **order)
+    return copy_image(deployment, caller=a_caller(), image_id=image_id, order=copied)
+
+
+@pytest.mark.parametrize("wrong", [1, 2, 4, None], ids=str)
+def test_a_blob_that_is_counted_wrong_is_recounted(deployment: Deployment, image_id: ImageId, wrong):
+    blob_key = blob_key_of(deployment, image_id)
+    for _ in range(2):
+        a_copy(deployment, image_id)
+    assert told(deployment) == []
+
+    if wrong is None:
+        write(deployment, tables.shared_blobs.delete())
+    else:
+        write(deployment, tables.shared_blobs.update().values(reference_count=wrong))
+
+    check = "shared_blobs_are_counted_as_they_are_named"
+    assert told(deployment) == [(check, f"blob {blob_key}")]
+    assert mended(deployment) == []
+    with deployment.database.reading() as reading:
+        assert reading.shared_blobs.counts([blob_key]) == {blob_key: 3}
+
+
+def test_a_count_of_what_is_not_shared_is_removed(deployment: Deployment, image_id: ImageId):
+    counted = {"blob_key": blob_key_of(deployment, image_id), "reference_count": 2}
+    write(deployment, tables.shared_blobs.insert().values(counted))
+    write(deployment, tables.shared_blobs.insert().values({**counted, "blob_key": "nobodys"}))
+
+    assert len(told(deployment)) == 2
+    assert mended(deployment) == []
+    with deployment.database.reading() as reading:
+        assert not reading.shared_blobs.batch(after="", size=10)
+
+
+def test_a_copy_that_no_operation_makes_is_removed(make_service):
+    deployment = _without_workers(make_service)
+    image_id = an_active_image(deployment)
+    copy = a_copy(deployment, image_id, encryption_key_id=KeyId("key-1"))
+    assert told(deployment) == []
+
+    write(deployment, tables.operations.delete())
+
+    check, subject = "copies_are_made_by_an_operation", f"image {copy.view.image.id}"
+    assert told(deployment) == [(check, subject)]
+    assert mended(deployment) == []
+    assert used(deployment) == Usage(private_images=1, stored_bytes=SIZE)
+
+
+def test_an_operation_that_should_be_forgotten_is(deployment: Deployment, image_id: ImageId, clock):
+    a_copy(deployment, image_id)
+    clock.advance(days=31)
+
+    assert told(deployment) == [("nothing_is_kept_beyond_its_time", "operations")]
+    assert mended(deployment) == []
+
+
+def _without_workers(make_service) -> Deployment:
+    service = make_service(operation_threads=0)
+    add_key(service.settings.keys, KeyId("key-1"))
+    return service.deployment

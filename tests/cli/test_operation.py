@@ -1,0 +1,70 @@
+"""`ims image copy` and `ims operation …`."""
+
+import pytest
+
+from cli.conftest import Ims
+from disk_files.makers import TINY_QCOW2
+from ims.domain.image import KeyId
+from ims.providers.keys import add_key
+from serving import Server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def keys(server: Server) -> None:
+    add_key(server.data / "keys.toml", KeyId("key-1"))
+
+
+def test_a_copy_is_made_and_told(ims: Ims, owner: str, tiny: str, tmp_path):
+    copied = ims("image", "copy", "tiny", "copy", "--description", "mine", tenant=owner)
+    shown = ims("image", "show", "copy", tenant=owner, json=True).json["image"]
+    ims("image", "download", "copy", "--output", tmp_path / "copy", tenant=owner)
+
+    assert copied.stdout == f"Copied to copy ({shown['id']}).\n"
+    assert shown["source"]["image"]["image_id"] == tiny
+    assert shown["description"] == "mine"
+    assert (tmp_path / "copy").read_bytes() == TINY_QCOW2.read_bytes()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_an_encrypted_copy_is_waited_for(ims: Ims, owner: str):
+    copied = ims("image", "copy", "tiny", "sealed", "--key", "key-1", tenant=owner, json=True).json
+
+    assert copied["done"]
+    assert copied["response"]["encryption_key_id"] == "key-1"
+    assert copied["metadata"]["state"] == "SUCCEEDED"
+    plain = ims("image", "copy", "sealed", "plain", "--decrypt", tenant=owner)
+    assert plain.stdout.startswith("Copied to plain (")
+
+
+@pytest.mark.usefixtures("tiny")
+def test_an_operation_is_followed_listed_and_forgotten(ims: Ims, owner: str):
+    copy = ("image", "copy", "tiny", "sealed", "--key", "key-1", "--no-wait")
+    name = ims(*copy, tenant=owner, json=True).json["name"]
+    short = name.removeprefix("operations/")
+
+    waited = ims("operation", "wait", short, tenant=owner)
+    listed = ims("operation", "list", tenant=owner)
+    cancelled = ims("operation", "cancel", name, tenant=owner)
+
+    assert "SUCCEEDED" in waited.stdout
+    assert "32.0 KiB of 32.0 KiB" in waited.stdout
+    assert listed.stdout.splitlines()[2].split()[:3] == [name, "COPY_IMAGE", "SUCCEEDED"]
+    assert ims("operation", "list", "--not-done", tenant=owner).stdout == "No operations.\n"
+    assert "SUCCEEDED" in cancelled.stdout
+    assert ims("operation", "delete", short, tenant=owner).stdout == f"Forgot {name}.\n"
+    gone = ims("operation", "get", name, tenant=owner)
+    assert gone.code == 1
+    assert "OPERATION_NOT_FOUND" in gone.stderr
+    assert "ims operation list" in gone.stderr
+
+
+@pytest.mark.usefixtures("tiny")
+def test_what_is_refused_is_told_beforehand_too(ims: Ims, owner: str):
+    dry = ims("image", "copy", "tiny", "copy", "--dry-run", tenant=owner)
+    taken = ims("image", "copy", "tiny", "tiny", "--dry-run", tenant=owner)
+    both = ims("image", "copy", "tiny", "copy", "--key", "key-1", "--decrypt", tenant=owner)
+
+    assert dry.stdout == "It would be copied. Nothing was done.\n"
+    assert ims("operation", "list", tenant=owner).stdout == "No operations.\n"
+    assert (taken.code, both.code) == (1, 2)
+    assert "IMAGE_NAME_TAKEN" in taken.stderr
