@@ -236,11 +236,16 @@ class TestBytesThatChange:
         assert owner.GetQuotas().quotas.creations.used == 0
         for refused in (
             lambda: owner.upload(copy_id, b"other bytes"),
+            lambda: owner.StartUpload(image_id=copy_id, size_bytes=5, sha256="0" * 64),
             lambda: owner.DeleteImage(image_id=copy_id),
         ):
             with declined() as busy:
                 refused()
             assert busy.reason == "IMAGE_BUSY"
+        # The operation's id is known, and is no upload's.
+        with declined() as unknown:
+            owner.AbortUpload(image_id=copy_id, upload_id=operation.name.partition("/")[2])
+        assert unknown.reason == "UPLOAD_NOT_FOUND"
         with declined() as taken:
             owner.create("copy")
         assert taken.reason == "IMAGE_NAME_TAKEN"

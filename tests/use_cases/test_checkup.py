@@ -301,7 +301,7 @@ def an_upload_of_nobody(deployment: Deployment) -> ImageId:
         pass
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ims.use_cases.image_data._give_up_now_or_later", lambda *_: None)
+        patch.setattr("ims.use_cases.image_data.give_up_now_or_later", lambda *_: None)
         with pytest.raises(Crash):
             upload(deployment, image_id, chunks(), size_bytes=2 * SIZE)
     return image_id
