@@ -70,7 +70,12 @@ def test_a_disk_whose_bytes_have_changed_is_marked_and_refused(
     seen = owner.GetImage(image_id=image.id).image
     assert (seen.state, seen.disks[0].damaged) == (image_pb2.Image.ACTIVE, True)
     assert seen.etag != image.etag
-    for rpc, fields in (("DownloadImageData", {}), ("ResolveImage", {"purpose": "CREATE_ECS"})):
+    refusing = {
+        "DownloadImageData": {},
+        "ResolveImage": {"purpose": "CREATE_ECS"},
+        "CopyImage": {"name": "copy"},
+    }
+    for rpc, fields in refusing.items():
         with declined() as refused:
             getattr(owner, rpc)(image_id=image.id, **fields)
         assert (refused.code, refused.reason) == ("DATA_LOSS", "DISK_DATA_DAMAGED")

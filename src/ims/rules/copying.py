@@ -1,15 +1,16 @@
 """The law of copying within the region: who copies what, and how the copy's bytes are kept."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ims.domain.image import GIB, Image, ImageType
+from ims.domain.image import GIB, Disk, Image, ImageType
 from ims.domain.quotas import Allowance, Usage, usage_of
 from ims.domain.rejection import Category, Reason
 from ims.rules.attempt import Attempt
 from ims.rules.creation import bms_and_iso_images_are_never_encrypted
 from ims.rules.engine import Breach, Rule, breach, rule
+from ims.rules.image_data import damaged_bytes_are_not_given_out
 from ims.rules.images import CONTENT, names_are_unique_among_live_images
 from ims.rules.keys import the_key_of_an_encrypted_image_is_usable
 from ims.rules.quotas import (
@@ -42,6 +43,11 @@ class CopyAttempt(Attempt):
     @property
     def asked(self) -> Usage:
         return usage_of(self.draft)
+
+    @property
+    def disks(self) -> Sequence[Disk]:
+        """What is read, or named once more."""
+        return self.image.disks
 
 
 @rule("6.1", Reason.FULL_ECS_NOT_COPYABLE, Category.AGAINST_RULES)
@@ -110,6 +116,7 @@ COPY_IMAGE: tuple[Rule[CopyAttempt], ...] = (
     private_images_stay_within_the_quota,
     stored_bytes_stay_within_the_quota,
     copies_at_once_stay_within_the_quota,
+    damaged_bytes_are_not_given_out,
 )
 # When all bytes are there: what can have changed since the copy was begun.
 FINISH_COPY: tuple[Rule[CopyAttempt], ...] = (
