@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -23,8 +23,10 @@ from ims.domain.tenant import TenantId
 
 _log = logging.getLogger(__name__)
 
+DATA_KEY_BYTES: Final = 32
+
 _KEY_ID = re.compile(r"[a-z0-9-]{1,64}")
-_KEY_BYTES = 32
+_SECRET_BYTES = 32
 _NONCE_BYTES = 12
 
 
@@ -50,16 +52,17 @@ class KeyProvider(Protocol):
         Raises Rejection KEY_UNAVAILABLE. Does not ask whose the key is: `is_usable` does.
         """
 
-    def wrap(self, key_id: KeyId, data_key: bytes, *, context: str) -> bytes:
-        """Return a data key that there is, encrypted with this key for the same context.
-
-        Raises Rejection KEY_UNAVAILABLE. Does not ask whose the key is either.
-        """
-
     def unwrap(self, key_id: KeyId, wrapped: bytes, *, context: str) -> bytes:
         """Return the plaintext of a data key.
 
         Raises Rejection KEY_UNAVAILABLE, also when it was wrapped by another key or in another context.
+        """
+
+    def wrap(self, key_id: KeyId, data_key: bytes, *, context: str) -> bytes:
+        """Wrap a data key that another key had wrapped, or the same in another context.
+
+        `data_key` is its plaintext, 32 bytes. Raises Rejection KEY_UNAVAILABLE, and like `new_data_key`
+        does not ask whose the key is.
         """
 
 
@@ -88,24 +91,24 @@ class LocalKeyFile:
         return key is not None and not key.disabled and key.tenant in {None, tenant_id}
 
     def new_data_key(self, key_id: KeyId, *, context: str) -> DataKey:
-        plaintext = os.urandom(_KEY_BYTES)
+        plaintext = os.urandom(DATA_KEY_BYTES)
         return DataKey(plaintext=plaintext, wrapped=self.wrap(key_id, plaintext, context=context))
-
-    def wrap(self, key_id: KeyId, data_key: bytes, *, context: str) -> bytes:
-        nonce = os.urandom(_NONCE_BYTES)
-        return nonce + self._cipher(key_id).encrypt(nonce, data_key, context.encode())
 
     def unwrap(self, key_id: KeyId, wrapped: bytes, *, context: str) -> bytes:
         nonce, sealed = wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:]
         try:
             return self._cipher(key_id).decrypt(nonce, sealed, context.encode())
         except (InvalidTag, ValueError) as error:  # ValueError: too short to hold a nonce
-            raise _unavailable(key_id) from error
+            raise unavailable(key_id) from error
+
+    def wrap(self, key_id: KeyId, data_key: bytes, *, context: str) -> bytes:
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + self._cipher(key_id).encrypt(nonce, data_key, context.encode())
 
     def _cipher(self, key_id: KeyId) -> AESGCM:
         key = self._keys().get(key_id)
         if key is None or key.disabled:
-            raise _unavailable(key_id)
+            raise unavailable(key_id)
         return AESGCM(key.secret)
 
     def _keys(self) -> Mapping[str, "_Key"]:
@@ -206,8 +209,8 @@ def _secret(value: object) -> bytes:
         secret = base64.b64decode(value, validate=True) if isinstance(value, str) else b""
     except ValueError:
         secret = b""
-    if len(secret) != _KEY_BYTES:
-        raise KeyFileError(f"Its `secret` is not {_KEY_BYTES} bytes in base64.")
+    if len(secret) != _SECRET_BYTES:
+        raise KeyFileError(f"Its `secret` is not {_SECRET_BYTES} bytes in base64.")
     return secret
 
 
@@ -215,7 +218,7 @@ def _new_entry(key_id: KeyId, tenant: TenantId | None) -> bytes:
     lines = [
         "",  # ends a last line that has no end
         f"[keys.{key_id}]",
-        f'secret = "{base64.b64encode(os.urandom(_KEY_BYTES)).decode()}"',
+        f'secret = "{base64.b64encode(os.urandom(_SECRET_BYTES)).decode()}"',
     ]
     if tenant is not None:
         lines.append(f"tenant = {json.dumps(tenant, ensure_ascii=False)}")
@@ -240,7 +243,8 @@ def _append(file: FileIO, addition: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _unavailable(key_id: KeyId) -> Rejection:
+def unavailable(key_id: KeyId) -> Rejection:
+    """Return the one answer about a key that cannot be used, whoever holds it and whatever the cause."""
     return reject(
         Category.AGAINST_RULES,
         Reason.KEY_UNAVAILABLE,
