@@ -26,7 +26,7 @@ from ims.identity.certificates import CertificateIdentity
 from ims.identity.development import DevelopmentIdentity
 from ims.identity.interface import Identity
 from ims.providers.backups import ListedVaults
-from ims.providers.keys import LocalKeyFile
+from ims.providers.keys import KeyProvider, LocalKeyFile
 from ims.repository.backend import UnusableDatabase
 from ims.repository.database import Database
 from ims.servicers.admin_servicer import AdminServicer
@@ -44,7 +44,7 @@ from ims.servicers.sharing_servicer import SharingServicer
 from ims.servicers.tls import CertificateFiles, Certificates, UnusableCertificate, names_of, no_names
 from ims.servicers.upload_servicer import UploadServicer
 from ims.servicers.use_servicer import UseServicer
-from ims.settings import ClientSetting, OidcSetting, Settings, SettingsError
+from ims.settings import ClientSetting, OidcSetting, Settings, SettingsError, TransitSetting
 from ims.use_cases.checkup import Finding, check_up
 from ims.use_cases.deployment import Deployment
 from ims.use_cases.executor import Executor
@@ -69,6 +69,7 @@ from ims.v1 import (
 
 if TYPE_CHECKING:
     from ims.identity.key_set import KeySet
+    from ims.providers.transit import TransitKeys
 
 SERVICES: Final = tuple(
     file.DESCRIPTOR.services_by_name[name].full_name
@@ -338,6 +339,7 @@ def _make_deployment(
         blobs = FilesystemBlobStore(settings.blob_folder)
     except OSError as error:
         raise SettingsError(str(error)) from error
+    keys = _keys(settings, closing)
     database = _database(settings)
     closing.callback(database.close)
     try:
@@ -351,7 +353,7 @@ def _make_deployment(
         region=region,
         database=database,
         blobs=blobs,
-        keys=LocalKeyFile(settings.keys),
+        keys=keys,
         directory_closed=settings.tenant_directory == "closed",
         backups=_backups(settings),
         limits=_limits(settings),
@@ -367,6 +369,46 @@ def _make_deployment(
         chunk_bytes=settings.chunk_bytes,
         now=now,
     )
+
+
+def _keys(settings: Settings, closing: ExitStack) -> KeyProvider:
+    """Return who holds the keys for encryption at rest. Raises SettingsError."""
+    if settings.transit is None:
+        return LocalKeyFile(settings.keys)
+    keys = _transit_keys(settings.transit)
+    closing.callback(keys.close)
+    return keys
+
+
+def _transit_keys(transit: TransitSetting) -> "TransitKeys":
+    # Only where there is a key server: what speaks HTTP and TLS is a megabyte or two of every worker.
+    from ims.providers.key_server import AppRole, KeyServer, Login, TokenFile  # noqa: PLC0415 - see above
+    from ims.providers.transit import TransitKeys  # noqa: PLC0415 - see above
+
+    login: Login
+    if transit.token_file is not None:
+        login = TokenFile(transit.token_file)
+    else:
+        assert transit.secret_id_file is not None  # or the setting would have been refused
+        login = AppRole(
+            mount=transit.approle_mount,
+            role_id=transit.role_id,
+            secret_id_file=transit.secret_id_file,
+        )
+    try:
+        # A key server that is away for now is no reason not to start.
+        server = KeyServer(
+            transit.url,
+            login=login,
+            namespace=transit.namespace,
+            ca_file=transit.ca_file,
+            timeout_seconds=transit.timeout_seconds,
+            rest_seconds=transit.cache_seconds,
+        )
+    except OSError as error:
+        message = f"setting transit.ca_file: {error.strerror}"
+        raise SettingsError(message) from error
+    return TransitKeys(server, mount=transit.mount, cache_seconds=transit.cache_seconds)
 
 
 @contextmanager

@@ -29,6 +29,8 @@ from ims.identity.shapes import MAX_USER_LENGTH, REGION, TENANT_ID
 GIB = 1024**3
 
 _PREFIX = "IMS_"
+_MOUNT = r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$"
+"""A path within a key server."""
 _CLIENT_VARIABLES = {
     *("IMS_SERVER", "IMS_TENANT", "IMS_USER", "IMS_ROLES"),
     *("IMS_SECURE", "IMS_CA", "IMS_CERTIFICATE", "IMS_KEY", "IMS_TOKEN", "IMS_TOKEN_FILE"),
@@ -174,6 +176,52 @@ class OidcSetting(BaseModel):
         return self
 
 
+class TransitSetting(BaseModel):
+    """The key server whose transit engine holds the keys; docs/encryption.md has examples."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = Field(pattern=r"^https?://[^/?#@\s]+/?$")
+    """Where it is: https, or http on this machine."""
+    mount: str = Field("transit", pattern=_MOUNT)
+    """The path at which the transit engine is mounted."""
+    token_file: Path | None = None
+    """The file with the token to use, kept good by others; read again when it has changed."""
+    role_id: str = ""
+    """The AppRole to log in as, with a secret id, instead of a token."""
+    secret_id_file: Path | None = None
+    """The file with the AppRole's secret id."""
+    approle_mount: str = Field("approle", pattern=_MOUNT)
+    """The path at which AppRole logins are mounted."""
+    ca_file: Path | None = None
+    """The certificates by which the URL is trusted; left out, those of the system."""
+    namespace: str = Field("", pattern=rf"^$|{_MOUNT}")
+    """The namespace that the mounts are in; left out, the server's root."""
+    timeout_seconds: float = Field(3, ge=0.1, le=60)
+    """How long an answer may take. A server that takes longer is left alone for `cache_seconds`."""
+    cache_seconds: float = Field(5, ge=0.1, le=300)
+    """How long it is believed that a key is usable, or is not: a disabled key is used as long."""
+
+    @model_validator(mode="after")
+    def _there_is_one_login(self) -> Self:
+        by_role = bool(self.role_id) and self.secret_id_file is not None
+        half = bool(self.role_id) != (self.secret_id_file is not None)
+        if half or by_role == (self.token_file is not None):
+            raise ValueError("one logs in with token_file, or with role_id and secret_id_file")
+        return self
+
+    @model_validator(mode="after")
+    def _others_do_not_listen(self) -> Self:
+        try:
+            parts = urlsplit(self.url)
+            host, _ = parts.hostname, parts.port
+        except ValueError as error:
+            raise ValueError("url is no address") from error
+        if parts.scheme == "http" and host not in {"localhost", "127.0.0.1", "::1"}:
+            raise ValueError("url is https: whoever is in between would read the token and the keys")
+        return self
+
+
 class Settings(BaseSettings):
     """What an operator can set: by flags, in the environment (IMS_…), in a TOML file, in this order."""
 
@@ -200,6 +248,8 @@ class Settings(BaseSettings):
     """How long a call waits for the catalogue at most, whatever time its caller gives it."""
     key_file: Path | None = None
     """The file of keys for encryption at rest; left out, keys.toml in the data folder."""
+    transit: TransitSetting | None = None
+    """The key server that holds the keys for encryption at rest; left out, the key file does."""
 
     workers: int = Field(default_factory=_processor_cores, ge=1, le=256)
     """How many processes serve on the one port; left out, one a processor core."""
@@ -280,6 +330,12 @@ class Settings(BaseSettings):
         """Read the flags, then the environment, then the file that `load` names."""
         file = settings_cls.model_config.get("toml_file")
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file))
+
+    @model_validator(mode="after")
+    def _keys_are_in_one_place(self) -> Self:
+        if self.transit is not None and self.key_file is not None:
+            raise ValueError("the keys are in the key_file or in transit, not in both")
+        return self
 
     @property
     def host(self) -> str:
