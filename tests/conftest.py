@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -26,6 +26,9 @@ from ims.use_cases.deployment import Deployment
 # The time a single example takes says nothing on a shared machine.
 hypothesis_settings.register_profile("ims", deadline=None, print_blob=True)
 hypothesis_settings.load_profile("ims")
+
+if TYPE_CHECKING:
+    from key_servers import OpenBao, Transit
 
 IN_CI = bool(os.environ.get("CI"))
 
@@ -97,6 +100,22 @@ def sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     database.prepare()
     database.close()
     return path
+
+
+@pytest.fixture(scope="session")
+def key_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["OpenBao"]:
+    """A real key server, the same for all tests of this process; each has an engine of its own."""
+    from key_servers import OpenBao  # noqa: PLC0415 - it needs what stands here
+
+    server = OpenBao(tmp_path_factory.mktemp("key-server") / "openbao")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def transit(key_server: "OpenBao") -> "Transit":
+    """An empty transit engine of a real key server."""
+    return key_server.transit()
 
 
 MakeCatalogue = Callable[[], str]

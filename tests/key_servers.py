@@ -201,16 +201,17 @@ class Transit:
 class ScriptedServer:
     """Answers every request with the bytes that `say` gives for it, and counts connections.
 
-    `say` is called with the request's first line and may raise OSError: then the connection ends.
+    `say` is called with the request's first line. With `ends` a connection ends after its first answer.
     """
 
     def __init__(self, say: Callable[[str], bytes]) -> None:
         self.say = say
+        self.ends = False
         self.requests: list[str] = []
         self.connections = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._open: list[socket.socket] = []
+        self.open: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._listen, daemon=True)]
         self._threads[0].start()
 
@@ -221,7 +222,7 @@ class ScriptedServer:
             except OSError:
                 return
             self.connections += 1
-            self._open.append(connection)
+            self.open.append(connection)
             self._threads.append(threading.Thread(target=self._serve, args=[connection], daemon=True))
             self._threads[-1].start()
 
@@ -236,12 +237,14 @@ class ScriptedServer:
                     received.read(length)
                     self.requests.append(line.decode().rpartition(" ")[0])
                     connection.sendall(self.say(self.requests[-1]))
+                    if self.ends:
+                        connection.shutdown(socket.SHUT_RDWR)
             except OSError:
                 return
 
     def drop_connections(self) -> None:
         """Close those that are open, as servers do with those that nobody has used for long."""
-        for connection in self._open:
+        for connection in self.open:
             try:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
