@@ -44,7 +44,11 @@ class KeyProvider(Protocol):
     """Holds keys and gives none away: it wraps and unwraps data keys with them."""
 
     def is_usable(self, key_id: KeyId, tenant_id: TenantId) -> bool:
-        """Say whether a key is known, not disabled, and for this tenant to use."""
+        """Say whether a key is known, not disabled, and for this tenant to use.
+
+        May have to ask elsewhere and then remembers the answer: no transaction should be the first
+        to want to know.
+        """
 
     def new_data_key(self, key_id: KeyId, *, context: str) -> DataKey:
         """Make a data key that only this key unwraps, and only in the same context.

@@ -7,8 +7,10 @@ from typing import Final, cast
 import grpc
 from google.longrunning import operations_pb2
 
+from ims.domain.image import KeyId
 from ims.domain.page import PageRequest
 from ims.domain.rejection import Category, Reason, Rejection, reject
+from ims.domain.tenant import TenantId
 from ims.servicers.current_call import current_caller
 from ims.servicers.messages import (
     disk_message,
@@ -32,7 +34,7 @@ from ims.servicers.page_tokens import Listing
 from ims.servicers.reading import RequestReading, image_id_of
 from ims.servicers.ready import field
 from ims.use_cases import copying, image_data, images, quotas, use
-from ims.use_cases.deployment import Deployment
+from ims.use_cases.deployment import Deployment, ask_for_key
 from ims.v1 import image_service_pb2 as pb
 from ims.v1 import image_service_pb2_grpc
 
@@ -43,7 +45,11 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
 
-    @once(pb.CreateImageResponse)
+    def _ask_for_the_key(self, request: pb.CreateImageRequest) -> None:
+        owner = TenantId(request.owner_tenant_id) or current_caller().tenant_id
+        ask_for_key(self._deployment, KeyId(request.encryption_key_id) or None, owner)
+
+    @once(pb.CreateImageResponse, before=_ask_for_the_key)
     def CreateImage(
         self, request: pb.CreateImageRequest, context: grpc.ServicerContext
     ) -> pb.CreateImageResponse:

@@ -28,13 +28,20 @@ _Method = Callable[[Servicer, Asked, grpc.ServicerContext], Answer]
 
 def once(
     answer_type: type[Answer],
+    *,
+    before: Callable[[Servicer, Asked], None] | None = None,
 ) -> Callable[[_Method[Servicer, Asked, Answer]], _Method[Servicer, Asked, Answer]]:
-    """Have a method that changes something answer a repeated call as it did the first time (law 5.9)."""
+    """Have a method that changes something answer a repeated call as it did the first time (law 5.9).
+
+    A call with a request id is one transaction from its beginning; `before` is done before that.
+    """
 
     def make(method: _Method[Servicer, Asked, Answer]) -> _Method[Servicer, Asked, Answer]:
         @wraps(method)
         def answered(self: Servicer, request: Asked, context: grpc.ServicerContext) -> Answer:
             note_what_is_asked(request)
+            if before is not None:
+                before(self, request)
             call = repeatable_call(method.__name__, request)
             if call is None:
                 return method(self, request, context)

@@ -9,7 +9,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from ims.blob_store.interface import ResumableBlobStore
 from ims.domain.caller import Caller
-from ims.domain.image import Image, ImageId
+from ims.domain.image import Image, ImageId, KeyId
 from ims.domain.limits import Limits
 from ims.domain.rejection import Rejection
 from ims.domain.tenant import Region, TenantId
@@ -142,6 +142,12 @@ def _seen(reading: Reading, view: Seen | None, sight: Sight) -> Seen:
     if isinstance(view, View) and (call := current_call()) is not None:
         call.image = view.image
     return view
+
+
+def ask_for_key(deployment: Deployment, key_id: KeyId | None, owner: TenantId) -> None:
+    """Have a key asked for before the transaction that judges it, in which nobody should wait."""
+    if key_id is not None:
+        deployment.keys.is_usable(key_id, owner)
 
 
 def key_is_usable(deployment: Deployment, image: Image) -> bool:
