@@ -41,7 +41,7 @@ def make_with_keys(make_service: MakeService, clock_of_keys: Stopwatch) -> MakeW
     """Start a service that takes its keys from an engine, and believes answers by a held clock."""
 
     def make(transit: Transit, **more: Any) -> Service:
-        service = make_service(transit=transit.settings(timeout_seconds=0.5), **more)
+        service = make_service(transit=transit.settings(timeout_seconds=2), **more)
         keys: Any = service.deployment.keys
         keys._clock = keys._server._clock = clock_of_keys
         return service

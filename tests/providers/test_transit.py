@@ -3,6 +3,7 @@
 import base64
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
@@ -387,6 +388,22 @@ class TestAppRole:
 
         assert login._lease.token == first
 
+    def test_who_may_not_even_look_a_token_up_does_not_log_in_all_the_time(
+        self, make_keys, transit, clock
+    ):
+        """A token that is denied everything looks like one that has expired."""
+        keys, login, _ = make_keys(token_policies="none", token_no_default_policy=True)
+        tokens = set()
+        for number in range(5):
+            assert not keys.is_usable(f"key-{number}", "tenant-a")
+            tokens.add(login._lease.token)
+        assert len(tokens) == 1
+
+        clock.advance(30)
+        assert not keys.is_usable("another", "tenant-a")
+
+        assert login._lease.token not in tokens
+
     def test_a_token_that_is_good_outlives_a_secret_that_is_not(self, make_keys, transit, clock):
         transit.make_key("mine")
         keys, login, secret_id_file = make_keys(token_ttl="1h", token_max_ttl="1h")
@@ -480,7 +497,7 @@ class TestAway:
     ):
         transit = own_server.transit()
         transit.make_key("mine")
-        with transit.keys(clock, timeout_seconds=0.2) as keys, capture_logs() as logged:
+        with transit.keys(clock, timeout_seconds=2) as keys, capture_logs() as logged:
             data_key = keys.new_data_key("mine", context=BLOB)
             own_server.pause()
             clock.advance(CACHE_SECONDS)
@@ -565,6 +582,13 @@ def scripted_keys(scripted, token_file, clock):
 
 
 LEAK = "text-of-the-server's"
+ALL_IS_WELL = {
+    "data": {
+        "type": "aes256-gcm96",
+        "ciphertext": "vault:v1:" + "A" * 80,
+        "plaintext": base64.b64encode(ANY_DATA_KEY).decode(),
+    }
+}
 
 
 class TestFaults:
@@ -589,8 +613,10 @@ class TestFaults:
                 id="too short",
             ),
             pytest.param(http_answer({"data": {"plaintext": LEAK * 3}}), id="no base64"),
-            pytest.param(http_answer(b" " * 300_000), id="too much"),
-            pytest.param(http_answer(b"{}")[:-1], id="too little"),
+            pytest.param(http_answer(json.dumps(ALL_IS_WELL).encode() + b" " * 300_000), id="too much"),
+            pytest.param(
+                http_answer(json.dumps(ALL_IS_WELL).encode() + b" ")[:-1], id="less than announced"
+            ),
             pytest.param(
                 http_answer({"errors": [LEAK]}, f"500 {LEAK}"),
                 id="500",
@@ -635,9 +661,12 @@ class TestFaults:
         server = KeyServer(
             scripted.url, login=TokenFile(token_file), timeout_seconds=0.2, rest_seconds=5
         )
+        begun = time.monotonic()
         with pytest.raises(Unreachable):
             server.ask("GET", "transit/keys/mine")
         server.close()
+
+        assert time.monotonic() - begun < 10  # of 20
 
     def test_connections_are_kept_and_one_that_was_closed_meanwhile_is_replaced(
         self, scripted, scripted_keys, clock
