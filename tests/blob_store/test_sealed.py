@@ -1,5 +1,7 @@
+import hashlib
 import hmac
 import os
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -25,6 +27,7 @@ from ims.blob_store.sealed import SealedBlobs, kept_bytes, resume_writer
 from ims.domain.rejection import Rejection
 
 DATA_KEY = bytes(range(32))
+OPEN_FILES = Path("/proc/self/fd")
 HEADER = 40
 SEALED_CHUNK = CHUNK + 16
 SEALED_END = HEADER + END + 3 * 16
@@ -106,6 +109,28 @@ class TestFormat:
 
         assert content(blobs, "v1") == b"for ever"
 
+    @pytest.mark.parametrize(
+        ("size", "sha256"),
+        [
+            (0, "1535eef7a6ee3ab986caf61c517decb94db104b2b32e0baa1178e38514f1ad97"),
+            (1, "c00d41b5a40f9dc0fd216332a0915e6d7d701a84e182f48562571d776507c85f"),
+            (CHUNK, "cfe98e256d85bd309989ec2a3ccf14b9ab9abf46de1726b88d22c580515f5f92"),
+            (CHUNK + 1, "913cea4c4c5e7a02973342f2ac30ecd0c99ebf650de2e2a16a06ffdb2ef5859a"),
+            (END, "4ada49a501641b9cbaf95176b8952d6c3a11efe8d66a642370ea78ddf96594e2"),
+        ],
+    )
+    def test_known_bytes_are_sealed_as_they_were_with_the_first_version(
+        self, blobs, store, monkeypatch, size, sha256
+    ):
+        """With a data key, a salt and a blob's key held still; `BYTES` is held by its seed."""
+        monkeypatch.setattr("ims.blob_store.sealed.os.urandom", lambda length: bytes(range(length)))
+        known = hashlib.sha256(BYTES).hexdigest()
+        commit(blobs, KEY, BYTES[:size])
+
+        assert known == "c7526c99fa9782aa2a877590f4f0965ffc0dfab1e27f9f2f515f1cda07893b7e"
+        assert hashlib.sha256(content(store, KEY)).hexdigest() == sha256
+        assert content(blobs, KEY) == BYTES[:size]
+
     @pytest.mark.parametrize("length", [0, 16, 31, 33, 64])
     def test_a_data_key_has_32_bytes(self, store, length):
         with pytest.raises(ValueError, match="32 bytes"):
@@ -184,6 +209,15 @@ class TestTampering:
         assert_damaged(rejection)
         # Sound chunks before the damaged one were passed on, and nothing of that one.
         assert got == BYTES[: max(0, place - HEADER) // SEALED_CHUNK * CHUNK]
+
+    def test_a_blob_found_damaged_is_not_kept_open(self, blobs, file):
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
+        before = len(list(OPEN_FILES.iterdir()))
+
+        _, rejection = read_until_refused(blobs)
+
+        assert rejection.__traceback__ is not None  # which holds on to all that was being done
+        assert len(list(OPEN_FILES.iterdir())) == before
 
     @pytest.mark.parametrize(
         "new_end", [HEADER + SEALED_CHUNK, HEADER + 2 * SEALED_CHUNK, SEALED_END - 1]

@@ -31,7 +31,7 @@ reads the blob is to know its runs.
 import hashlib
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from datetime import datetime
 
 from cryptography.exceptions import InvalidTag
@@ -115,12 +115,8 @@ class SealedBlobs:
             length_bytes=min(_place(last_read + 1), blob_bytes) - _place(first_read),
             chunk_bytes=_SEALED_CHUNK_BYTES,
         )
-        opened_chunks = (
-            ciphers.of(number).open(number, chunk, last=number == last)
-            for number, chunk in enumerate(sealed_chunks, first_read)
-        )
         return _part(
-            opened_chunks,
+            ciphers.open_all(sealed_chunks, first_read, last),
             skip_bytes=offset_bytes - first_read * _CHUNK_BYTES,
             length_bytes=length_bytes,
             chunk_bytes=chunk_bytes,
@@ -255,6 +251,16 @@ class _Ciphers:
     def of(self, number: int) -> "_ChunkCipher":
         """Return the cipher of a chunk."""
         return self._ciphers[bisect_right(self._firsts, number) - 1]
+
+    def open_all(self, chunks: Iterator[bytes], first: int, last: int) -> Iterator[bytes]:
+        """Yield the plaintexts of chunks, the first of which has that number."""
+        try:
+            for number, chunk in enumerate(chunks, first):
+                yield self.of(number).open(number, chunk, last=number == last)
+        finally:
+            # Nobody reads on in damaged bytes; their file would stay open as long as the error is kept.
+            if isinstance(chunks, Generator):
+                chunks.close()
 
 
 class _ChunkCipher:
