@@ -1,6 +1,7 @@
 """Key servers: a real OpenBao, and one that says whatever a test has it say."""
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -108,6 +109,7 @@ class OpenBao:
     def pause(self) -> None:
         """Have it answer nothing more, though connections to it are still made."""
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)  # all its threads
 
     def resume(self) -> None:
         self._process.send_signal(signal.SIGCONT)

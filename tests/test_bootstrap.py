@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from ims.bootstrap import Service
@@ -32,3 +35,26 @@ def test_a_service_that_could_not_start_leaves_the_folder_to_another(tmp_path):
     service = Service(Settings(listen="127.0.0.1:0", data=tmp_path))
     service.start()
     service.stop()
+
+
+def test_authorities_of_a_key_server_that_cannot_be_read_are_told_at_the_start(tmp_path):
+    transit = {
+        "url": "https://keys.example",
+        "token_file": tmp_path / "token",
+        "ca_file": tmp_path / "none.pem",
+    }
+    with pytest.raises(SettingsError, match=r"transit\.ca_file: No such file"):
+        Service(Settings(listen="127.0.0.1:0", data=tmp_path, transit=transit))
+
+
+def test_without_a_key_server_what_asks_one_is_not_loaded(tmp_path):
+    """It is memory of every worker."""
+    program = (
+        "import sys; from ims.bootstrap import Service; from ims.settings import Settings\n"
+        f"Service(Settings(listen='127.0.0.1:0', data='{tmp_path}'))\n"
+        "print([name for name in sys.modules if name in "
+        "('ims.providers.transit', 'ims.providers.key_server')])"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert told.stdout.strip() == "[]"

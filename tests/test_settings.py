@@ -81,3 +81,85 @@ def test_a_clients_variables_are_none_of_a_servers_business(monkeypatch):
     monkeypatch.setenv("IMS_TENANT", "acme")
 
     load(None, {})
+
+
+TOKEN_LOGIN = 'token_file = "/run/token"'
+ROLE_LOGIN = 'role_id = "r"\nsecret_id_file = "/run/secret"'
+
+
+@pytest.mark.parametrize("login", [TOKEN_LOGIN, ROLE_LOGIN])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://keys.example:8200",
+        "https://keys.example/",
+        "https://[2001:db8::1]:8200",
+        "http://127.0.0.1:8200",
+        "http://[::1]:8200",
+        "http://localhost:8200",
+    ],
+)
+def test_a_key_server_has_an_address_and_a_login(tmp_path, url, login):
+    transit = load(file_with(tmp_path, f'[transit]\nurl = "{url}"\n{login}'), {}).transit
+
+    assert transit is not None
+    assert (transit.url, transit.mount, transit.namespace) == (url, "transit", "")
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("http://keys.example:8200", "https"),
+        ("http://127.0.0.1.example", "https"),
+        ("http://localhost@keys.example", "url"),
+        ("https://user:password@keys.example", "url"),
+        ("https://keys.example/path", "url"),
+        ("https://keys.example?x", "url"),
+        ("https://keys.example:99999", "no address"),
+        ("https://[keys.example", "no address"),
+        ("ftp://keys.example", "url"),
+        ("keys.example", "url"),
+        ("", "url"),
+    ],
+)
+def test_an_address_that_others_could_listen_at_or_that_is_none_is_refused(tmp_path, url, named):
+    with pytest.raises(SettingsError, match=named):
+        load(file_with(tmp_path, f'[transit]\nurl = "{url}"\n{TOKEN_LOGIN}'), {})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "",
+        f"{TOKEN_LOGIN}\n{ROLE_LOGIN}",
+        'role_id = "r"',
+        'secret_id_file = "/run/secret"',
+        f'{TOKEN_LOGIN}\nrole_id = "r"',
+        f'{TOKEN_LOGIN}\nmount = "/transit"',
+        f'{TOKEN_LOGIN}\nmount = "a/../b"',
+        f'{TOKEN_LOGIN}\nmount = ""',
+        f'{TOKEN_LOGIN}\nnamespace = "a b"',
+        f"{TOKEN_LOGIN}\ntimeout_seconds = 0",
+        f"{TOKEN_LOGIN}\ncache_seconds = 301",
+        f'{TOKEN_LOGIN}\ntoken = "s.secret"',
+    ],
+)
+def test_a_key_server_has_one_login_and_paths_that_are_paths(tmp_path, settings):
+    with pytest.raises(SettingsError, match="transit"):
+        load(file_with(tmp_path, f'[transit]\nurl = "https://keys.example"\n{settings}'), {})
+
+
+def test_keys_are_in_a_file_or_in_a_key_server(tmp_path):
+    text = f'key_file = "keys.toml"\n[transit]\nurl = "https://keys.example"\n{TOKEN_LOGIN}'
+
+    with pytest.raises(SettingsError, match="not in both"):
+        load(file_with(tmp_path, text), {})
+
+
+def test_a_key_server_can_stand_in_the_environment(monkeypatch):
+    monkeypatch.setenv("IMS_TRANSIT", '{"url": "https://keys.example", "token_file": "/run/token"}')
+
+    transit = load(None, {}).transit
+
+    assert transit is not None
+    assert (transit.timeout_seconds, transit.cache_seconds) == (3, 5)

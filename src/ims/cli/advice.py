@@ -61,7 +61,9 @@ _ADVICE: Final = {
     ErrorReason.IMAGE_PROTECTED: "Take the protection off: `ims image update IMAGE --unprotected`.",
     ErrorReason.ISO_NOT_COPYABLE: "Upload the file once more, as a new image.",
     ErrorReason.SAME_KEY: "Leave --key out to keep the key.",
-    ErrorReason.KEY_UNAVAILABLE: "The operator adds keys to the server's key file: `ims key new`.",
+    ErrorReason.KEY_UNAVAILABLE: (
+        "The operator adds keys to the server's key file (`ims key new`) or to its key server."
+    ),
     ErrorReason.MIN_DISK_TOO_SMALL: "Leave --min-disk out, or make it at least {neededGib}.",
     ErrorReason.IMAGE_NAME_TAKEN: "Choose another name, or rename or delete the image that has it.",
     ErrorReason.BACKUP_ALREADY_USED: "Use the image that was made from it, or delete that first.",
