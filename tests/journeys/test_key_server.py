@@ -231,7 +231,7 @@ def test_another_instance_on_the_same_records_reads_what_one_has_written(
     assert as_(OWNER, of=other).download(image.id) == CONTENT
 
 
-def test_no_transaction_waits_for_the_key_server(owner: Tenant, service: Service):
+def test_no_transaction_is_the_first_to_ask_for_a_key(owner: Tenant, service: Service, transit: Transit):
     """What a transaction wants to know of a key was asked before it began."""
     server: Any = service.deployment.keys._server
     asked_within: list[str] = []
@@ -246,6 +246,11 @@ def test_no_transaction_waits_for_the_key_server(owner: Tenant, service: Service
     image = owner.create("one", encryption_key_id=MINE, request_id="first")
     service.deployment.keys._answers.clear()  # type: ignore[attr-defined]
     owner.upload(image.id, CONTENT, request_id="second")
-
     assert asked_within == []
+
+    other = owner.create("other", encryption_key_id=MINE)
+    service.deployment.keys._answers.clear()  # type: ignore[attr-defined]
+    owner.StartUpload(image_id=other.id, size_bytes=1, sha256="0" * 64, request_id="third")
+    # The data key of an upload that can be resumed is on record from its beginning.
+    assert [path.rpartition("/")[0] for path in asked_within] == [f"{transit.mount}/encrypt"]
     assert owner.download(image.id) == CONTENT

@@ -12,7 +12,7 @@ from ims.servicers.messages import disk_message, image_message, read_announcemen
 from ims.servicers.once import once, once_finished
 from ims.servicers.reading import RequestReading, image_id_of
 from ims.use_cases import resumable_uploads
-from ims.use_cases.deployment import Deployment
+from ims.use_cases.deployment import Deployment, ask_for_key_of
 from ims.use_cases.image_data import Finished
 from ims.use_cases.resumable_uploads import Received
 from ims.v1 import upload_pb2, upload_service_pb2_grpc
@@ -25,7 +25,10 @@ class UploadServicer(upload_service_pb2_grpc.UploadServiceServicer):
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
 
-    @once(pb.StartUploadResponse)
+    def _ask_for_the_key(self, request: pb.StartUploadRequest) -> None:
+        ask_for_key_of(self._deployment, current_caller(), image_id_of(request))
+
+    @once(pb.StartUploadResponse, before=_ask_for_the_key)
     def StartUpload(
         self, request: pb.StartUploadRequest, context: grpc.ServicerContext
     ) -> pb.StartUploadResponse:

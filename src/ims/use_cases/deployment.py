@@ -150,6 +150,13 @@ def ask_for_key(deployment: Deployment, key_id: KeyId | None, owner: TenantId) -
         deployment.keys.is_usable(key_id, owner)
 
 
+def ask_for_key_of(deployment: Deployment, caller: Caller, image_id: ImageId) -> None:
+    """Do so with the key of an image, if it has one and the caller sees it."""
+    with deployment.database.reading() as reading:
+        image = see(deployment, reading, caller, image_id).image
+    ask_for_key(deployment, image.encryption_key_id, image.owner)
+
+
 def key_is_usable(deployment: Deployment, image: Image) -> bool:
     """Whether an image's bytes can be encrypted and decrypted now; unencrypted ones always."""
     key_id = image.encryption_key_id

@@ -32,7 +32,7 @@ from ims.rules.images import whole_gib
 from ims.rules.states import state_of_filling
 from ims.use_cases.deployment import (
     Deployment,
-    ask_for_key,
+    ask_for_key_of,
     in_one_transaction,
     key_is_usable,
     refuse_if,
@@ -73,7 +73,7 @@ def upload_image_data(
 
     `finishing` is given the last step, to do it within a transaction of its own.
     """
-    _ask_for_its_key(deployment, caller, image_id)
+    ask_for_key_of(deployment, caller, image_id)
     upload_id = deployment.new_id()
     with deployment.uploads.alive(upload_id):
         reserved = _reserve(deployment, caller, image_id, disk_index, announced, upload_id, problems)
@@ -88,12 +88,6 @@ def upload_image_data(
 def _named(deployment: Deployment, caller: Caller, image_id: ImageId, stored: Disk) -> Finished:
     action = Action.UPLOAD_IMAGE_DATA
     return name_bytes(deployment, caller, image_id, stored, action=action), stored
-
-
-def _ask_for_its_key(deployment: Deployment, caller: Caller, image_id: ImageId) -> None:
-    with deployment.database.reading() as reading:
-        image = see(deployment, reading, caller, image_id).image
-    ask_for_key(deployment, image.encryption_key_id, image.owner)
 
 
 @dataclass(frozen=True, kw_only=True)
