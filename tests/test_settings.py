@@ -42,6 +42,14 @@ def test_sizes_may_have_units(tmp_path):
     assert settings.max_image_file_bytes == 10 * 1024**3
 
 
+def test_hosts_that_imports_may_come_from_are_named(tmp_path, monkeypatch):
+    named = 'import_allowed_hosts = ["files.example", "10.0.0.1:8080", "[fd00::1]:8080"]'
+
+    assert len(load(file_with(tmp_path, named), {}).import_allowed_hosts) == 3
+    monkeypatch.setenv("IMS_IMPORT_ALLOWED_HOSTS", '["files.example"]')
+    assert load(None, {}).import_allowed_hosts == ("files.example",)
+
+
 def test_an_image_file_may_have_up_to_1_tib(tmp_path):
     assert Settings(max_image_file_bytes=1024**4).max_image_file_bytes == 1024**4
     with pytest.raises(SettingsError, match="max_image_file_bytes"):
@@ -57,6 +65,8 @@ def test_an_image_file_may_have_up_to_1_tib(tmp_path):
         ('region = "no spaces here"', "region"),
         ("max_transfers = 0", "max_transfers"),
         ("threads = ", "cannot be read"),
+        ('import_allowed_hosts = ["https://files.example"]', "import_allowed_hosts"),
+        ("import_stall_seconds = 0", "import_stall_seconds"),
         ('[[vaults.acme]]\nid = "v"\ncapacity_gib = 0', "vaults.acme"),
     ],
 )

@@ -25,6 +25,7 @@ from pydantic_settings import (
 from ims.domain.caller import Role
 from ims.domain.vault import VaultType
 from ims.identity.shapes import MAX_USER_LENGTH, REGION, TENANT_ID
+from ims.providers.addresses import BadAddress, OpenHosts
 
 GIB = 1024**3
 
@@ -305,6 +306,18 @@ class Settings(BaseSettings):
     grace_period_seconds: int = Field(7 * 24 * 3600, ge=0)
     """How long a deleted image can be restored (law 5.7)."""
 
+    import_allowed_hosts: tuple[str, ...] = ()
+    """Hosts that files may be imported from though they are private, and over http too (law 5.11):
+    "host" for the usual port, or "host:port". Whoever may import reaches all that they serve."""
+    import_ca_file: Path | None = None
+    """The certificates by which sources of imports are trusted; left out, those of the system."""
+    import_stall_seconds: float = Field(30, ge=1, le=600)
+    """How long the source of an import may send nothing before it is asked anew."""
+    import_min_bytes_per_second: ByteSize = Field(ByteSize(32 * 1024), ge=1)
+    """How much the source of an import has to send on average."""
+    import_max_seconds: float = Field(24 * 3600, ge=1)
+    """How long the source of an import may be waited for in all."""
+
     request_memory_seconds: int = Field(24 * 3600, ge=1)
     """How long a repeated call with a request id gets its first answer again (law 5.9)."""
     audit_retention_days: int = Field(365, ge=1, le=36_500)
@@ -317,6 +330,17 @@ class Settings(BaseSettings):
     """Whether tenants that no administrator has registered can be shared with (law 3.9)."""
     vaults: dict[str, list[VaultSetting]] | None = None
     """Each tenant's backup vaults; left out, the deployment has no backup provider (law 4.7)."""
+
+    @field_validator("import_allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            OpenHosts.named(names)
+        except BadAddress as error:
+            raise ValueError(
+                "a host is written host or host:port, an IPv6 address in brackets"
+            ) from error
+        return names
 
     @classmethod
     def settings_customise_sources(

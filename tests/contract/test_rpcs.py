@@ -94,6 +94,15 @@ OF_OPERATIONS = {
     Reason.OPERATION_CANCELLED,
 }
 """What only google.longrunning tells, whose protos are not ours."""
+WITHOUT_AN_RPC = {
+    Reason.IMPORT_SOURCE_FORBIDDEN,
+    Reason.IMPORT_SOURCE_REFUSED,
+    Reason.IMPORT_SOURCE_UNUSABLE,
+    Reason.IMPORT_SOURCE_CHANGED,
+    Reason.IMPORT_SOURCE_UNREACHABLE,
+    Reason.IMPORT_SOURCE_TOO_SLOW,
+}
+"""What fetches a file is there, and no RPC yet that has one fetched."""
 
 RAISED_DIRECTLY = {
     "UploadImageData": {
@@ -207,6 +216,8 @@ def test_what_operations_are_declined_with_is_said_of_their_metadata():
         *(OF_OPERATIONS - {Reason.OPERATION_CANCELLED}),
         Reason.INVALID_FIELD,
     }
+    assert told | GENERAL | OF_REFLECTION | WITHOUT_AN_RPC == set(Reason)
+    assert not told & WITHOUT_AN_RPC
 
 
 def comment(rpc: str) -> str:

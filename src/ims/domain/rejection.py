@@ -163,6 +163,13 @@ class Reason(StrEnum):
     FORMAT_MISMATCH = auto()
     UNSAFE_IMAGE_FILE = auto()
     UPLOAD_INCOMPLETE = auto()
+    # can the file be fetched
+    IMPORT_SOURCE_FORBIDDEN = auto()
+    IMPORT_SOURCE_REFUSED = auto()
+    IMPORT_SOURCE_UNUSABLE = auto()
+    IMPORT_SOURCE_CHANGED = auto()
+    IMPORT_SOURCE_UNREACHABLE = auto()
+    IMPORT_SOURCE_TOO_SLOW = auto()
     # do the rules of use allow it
     WRONG_TYPE_FOR_PURPOSE = auto()
     NOT_MADE_FOR_BMS = auto()
