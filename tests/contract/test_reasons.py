@@ -39,7 +39,16 @@ class Rejecting:
 
 def sources() -> Iterator[Path]:
     """Yield the files of the service that know reasons, but the one that defines them."""
-    for room in ("identity", "servicers", "use_cases", "rules", "repository", "blob_store", "providers"):
+    for room in (
+        "identity",
+        "servicers",
+        "use_cases",
+        "rules",
+        "repository",
+        "blob_store",
+        "disk_files",
+        "providers",
+    ):
         yield from sorted((SRC / room).rglob("*.py"))
 
 

@@ -101,8 +101,11 @@ WITHOUT_AN_RPC = {
     Reason.IMPORT_SOURCE_CHANGED,
     Reason.IMPORT_SOURCE_UNREACHABLE,
     Reason.IMPORT_SOURCE_TOO_SLOW,
+    Reason.CONVERSION_FAILED,
+    Reason.CONVERSION_UNAVAILABLE,
+    Reason.CONVERSION_LIMIT_EXCEEDED,
 }
-"""What fetches a file is there, and no RPC yet that has one fetched."""
+"""What fetches and converts a file is there, and no RPC yet that has it done."""
 
 RAISED_DIRECTLY = {
     "UploadImageData": {

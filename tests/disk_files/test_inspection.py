@@ -34,7 +34,7 @@ from disk_files.makers import (
     vmdk_descriptor,
 )
 from ims.disk_files.examiner import NOT_UNDERSTOOD
-from ims.disk_files.inspection import Inspection
+from ims.disk_files.inspection import Inspection, inspect_file
 from ims.disk_files.qcow import Qcow2Examiner
 from ims.domain.disk_file import DiskFileReport
 from ims.domain.image import DiskFormat
@@ -489,3 +489,32 @@ class TestMemory:
             tracemalloc.stop()
 
         assert peak_bytes < 6 * MIB
+
+
+class TestFilesOnDisk:
+    """Of a file that lies there only the beginning and the end are read, and as much is found."""
+
+    @pytest.mark.parametrize(("name", "declared", "content"), SMALL, ids=[name for name, *_ in SMALL])
+    def test_as_much_is_found_as_when_it_arrives(self, tmp_path, name, declared, content):
+        path = tmp_path / "file"
+        path.write_bytes(content)
+
+        assert inspect_file(path, declared) == inspected(content, declared)
+
+    @pytest.mark.parametrize("name", GOOD_FILE_NAMES)
+    def test_good_files_are_good(self, good_file, name):
+        file = good_file(name)
+
+        assert inspect_file(file.path, file.format) == inspected(file.path.read_bytes(), file.format)
+
+    def test_a_large_file_is_not_read_whole(self, tmp_path):
+        path = tmp_path / "file"
+        with path.open("wb") as file:
+            file.write(qcow2())
+            file.truncate(2**40)
+
+        begun = time.monotonic()
+        report = inspect_file(path, DiskFormat.QCOW2)
+
+        assert time.monotonic() - begun < 10
+        assert (report.format, report.dangers) == (DiskFormat.QCOW2, ())

@@ -1,1 +1,1 @@
-"""Knows disk formats: inspects and measures; trusts nothing it reads."""
+"""Knows disk formats: inspects, measures and converts; trusts nothing it reads."""

@@ -1,7 +1,9 @@
 """Inspects a disk file while its bytes pass by."""
 
 import logging
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from ims.disk_files.examiner import (
     BLOCK_BYTES,
@@ -27,6 +29,8 @@ from ims.disk_files.vhdx import VhdxExaminer
 from ims.disk_files.vmdk import VmdkExaminer
 from ims.domain.disk_file import DiskFileReport
 from ims.domain.image import DiskFormat
+
+_CHUNK_BYTES = 1024**2
 
 _LOG = logging.getLogger(__name__)
 
@@ -72,7 +76,7 @@ class Inspection:
         """Take the bytes that follow. Never raises, whatever they are."""
         self._keep_tail(chunk)
         rest = memoryview(chunk)
-        while rest and self._hungry:
+        while rest and self.hungry:
             room = BLOCK_BYTES - len(self._block)
             self._block += rest[:room]
             rest = rest[room:]
@@ -87,7 +91,7 @@ class Inspection:
         refused as dangerous rather than as another.
         """
         if self._report is None:
-            if self._hungry and (self._block or self._kinds is None):
+            if self.hungry and (self._block or self._kinds is None):
                 self._take_block(last=True)
             end = End(tail=bytes(self._tail[-TAIL_BYTES:]), size_bytes=size_bytes)
             try:
@@ -120,7 +124,8 @@ class Inspection:
         )
 
     @property
-    def _hungry(self) -> bool:
+    def hungry(self) -> bool:
+        """Whether more of the file's beginning is needed; otherwise only its end is."""
         return not self._hopeless and (self._kinds is None or self._examiner.hungry)
 
     def _keep_tail(self, chunk: bytes) -> None:
@@ -184,3 +189,19 @@ class Inspection:
             found += self._examiner.dangers_at_end(end)
         # Each once, in the order found.
         return tuple(dict.fromkeys(found))
+
+
+def inspect_file(path: Path, declared: DiskFormat) -> DiskFileReport:
+    """Return the findings about a file on disk, of which only as much is read as is needed.
+
+    Raises OSError. Nobody may be writing the file.
+    """
+    inspection = Inspection(declared)
+    with path.open("rb", buffering=0) as file:
+        size_bytes = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        while inspection.hungry and (chunk := file.read(_CHUNK_BYTES)):
+            inspection.write(chunk)
+        file.seek(max(file.tell(), size_bytes - TAIL_BYTES))
+        inspection.write(file.read(TAIL_BYTES))
+    return inspection.report(size_bytes)

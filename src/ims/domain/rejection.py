@@ -170,6 +170,10 @@ class Reason(StrEnum):
     IMPORT_SOURCE_CHANGED = auto()
     IMPORT_SOURCE_UNREACHABLE = auto()
     IMPORT_SOURCE_TOO_SLOW = auto()
+    # can the file be converted
+    CONVERSION_FAILED = auto()
+    CONVERSION_UNAVAILABLE = auto()
+    CONVERSION_LIMIT_EXCEEDED = auto()
     # do the rules of use allow it
     WRONG_TYPE_FOR_PURPOSE = auto()
     NOT_MADE_FOR_BMS = auto()
