@@ -122,6 +122,7 @@ _VALUES = {
     FieldDescriptor.TYPE_ENUM: _ENUM_NUMBERS,
     FieldDescriptor.TYPE_BOOL: st.booleans(),
     FieldDescriptor.TYPE_INT32: _INT32,
+    FieldDescriptor.TYPE_FIXED32: st.integers(0, 2**32 - 1),
     FieldDescriptor.TYPE_INT64: _INT64,
 }
 

@@ -73,13 +73,13 @@ def away() -> Rejection:
 
 def test_a_lost_answer_to_the_last_commit_keeps_the_bytes(deployment, image_id, monkeypatch):
     """The record says ACTIVE, though the service was told that the catalogue is gone."""
-    finish = image_data._finish
+    finish = image_data.name_bytes
 
-    def finish_and_lose_the_answer(*arguments):
-        finish(*arguments)
+    def finish_and_lose_the_answer(*arguments, **options):
+        finish(*arguments, **options)
         raise away()
 
-    monkeypatch.setattr(image_data, "_finish", finish_and_lose_the_answer)
+    monkeypatch.setattr(image_data, "name_bytes", finish_and_lose_the_answer)
     with pytest.raises(Rejection):
         upload(deployment, image_id)
     give_up_dead_uploads(deployment)
@@ -91,11 +91,11 @@ def test_a_lost_answer_to_the_last_commit_keeps_the_bytes(deployment, image_id, 
 def test_a_crash_between_making_bytes_visible_and_saying_so_is_swept(
     deployment, image_id, clock, monkeypatch
 ):
-    def crash(*_):
+    def crash(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(image_data, "_finish", crash)
-    monkeypatch.setattr(image_data, "_give_up_now_or_later", lambda *_: None)
+    monkeypatch.setattr(image_data, "name_bytes", crash)
+    monkeypatch.setattr(image_data, "give_up_now_or_later", lambda *_: None)
     with pytest.raises(KeyboardInterrupt):
         upload(deployment, image_id)
     assert state(deployment, image_id) == (ImageState.SAVING, DiskState.SAVING)
