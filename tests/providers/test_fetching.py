@@ -515,6 +515,15 @@ class TestFetching:
         with pytest.raises(Cancelled):
             list(opened.fetch(start.url, max_bytes=MIB, keep_on=keep_on))
 
+    def test_it_is_not_asked_at_every_byte_whether_to_go_on(self, fetcher, source):
+        asked: list[None] = []
+        start = source(file(CONTENT))
+        opened = fetcher(f"{HOST}:{start.port}", clock=lambda: 1.0)
+
+        list(opened.fetch(start.url, max_bytes=10 * MIB, keep_on=lambda: asked.append(None)))
+
+        assert len(asked) == 1
+
 
 class TestRedirects:
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -107,7 +107,7 @@ class Fetcher:
     ) -> "Fetch":
         """Begin to fetch: return when the source has answered, and its size is known if ever.
 
-        `keep_on` is asked at least every other second while the source is waited for (but for the
+        `keep_on` is asked about twice a second while the source is waited for (but for the
         `connect_seconds` that one connection may take), and ends the fetch by raising anything.
 
         Raises Rejection: IMPORT_SOURCE_FORBIDDEN, the same for whatever must not be asked, also when

@@ -60,6 +60,7 @@ class Watch:
         self._waited_seconds = 0.0
         self._since = 0.0
         self._stalled_since = 0.0
+        self._next_question = 0.0
         self._received_bytes = 0
 
     @contextmanager
@@ -83,8 +84,10 @@ class Watch:
 
         Raises what `keep_on` raises, _Stalled, and Rejection IMPORT_SOURCE_TOO_SLOW.
         """
-        self._keep_on()
         now, patience = self._clock(), self._patience
+        if now >= self._next_question:
+            self._next_question = now + _LOOK_SECONDS
+            self._keep_on()
         earned_seconds = self._received_bytes / patience.min_bytes_per_second
         allowed_seconds = min(patience.grace_seconds + earned_seconds, patience.max_seconds)
         left_seconds = allowed_seconds - self._waited_seconds - (now - self._since)
