@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -16,6 +17,7 @@ import structlog
 from google.longrunning import operations_pb2, operations_pb2_grpc
 
 from ims.blob_store.filesystem import FilesystemBlobStore
+from ims.disk_files.conversion import ConversionLimits, Converter
 from ims.domain.caller import Caller, Role
 from ims.domain.limits import Limits
 from ims.domain.quotas import Quotas
@@ -69,6 +71,7 @@ from ims.v1 import (
 
 if TYPE_CHECKING:
     from ims.identity.key_set import KeySet
+    from ims.providers.fetching import Fetcher
     from ims.providers.transit import TransitKeys
 
 SERVICES: Final = tuple(
@@ -191,6 +194,7 @@ class Service:
     def start(self) -> None:
         """Mend what an earlier process left, then serve."""
         self._try(self._sweep)
+        self._try(self.deployment.converter.remove_leftovers)
         for chore in (*self._chores, *self._executing):
             chore.start()
         self._patience.start()
@@ -354,6 +358,11 @@ def _make_deployment(
         database=database,
         blobs=blobs,
         keys=keys,
+        fetcher=_fetcher(settings),
+        converter=Converter(
+            settings.data / "conversions",
+            limits=ConversionLimits(file_bytes=settings.max_image_file_bytes),
+        ),
         directory_closed=settings.tenant_directory == "closed",
         backups=_backups(settings),
         limits=_limits(settings),
@@ -409,6 +418,28 @@ def _transit_keys(transit: TransitSetting) -> "TransitKeys":
         message = f"setting transit.ca_file: {error.strerror}"
         raise SettingsError(message) from error
     return TransitKeys(server, mount=transit.mount, cache_seconds=transit.cache_seconds)
+
+
+def _fetcher(settings: Settings) -> "Callable[[], Fetcher]":
+    """Return what gives the fetcher of imports, made when it is first asked for."""
+
+    @cache
+    def fetcher() -> "Fetcher":
+        from ims.providers.addresses import OpenHosts  # noqa: PLC0415 - see Deployment.fetcher
+        from ims.providers.fetching import Fetcher, https_context  # noqa: PLC0415 - likewise
+        from ims.providers.sources import Patience as SourcePatience  # noqa: PLC0415 - likewise
+
+        return Fetcher(
+            open_hosts=OpenHosts.named(settings.import_allowed_hosts),
+            tls=https_context(settings.import_ca_file),
+            patience=SourcePatience(
+                stall_seconds=settings.import_stall_seconds,
+                min_bytes_per_second=settings.import_min_bytes_per_second,
+                max_seconds=settings.import_max_seconds,
+            ),
+        )
+
+    return fetcher
 
 
 @contextmanager

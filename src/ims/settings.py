@@ -307,7 +307,7 @@ class Settings(BaseSettings):
     """How long a deleted image can be restored (law 5.7)."""
 
     import_allowed_hosts: tuple[str, ...] = ()
-    """Hosts that files may be imported from though they are private, and over http too (law 5.11):
+    """Hosts that files may be imported from though they are private, and over http too (law 5.13):
     "host" for the usual port, or "host:port". Whoever may import reaches all that they serve."""
     import_ca_file: Path | None = None
     """The certificates by which sources of imports are trusted; left out, those of the system."""

@@ -95,7 +95,7 @@ class TestOptions:
 
     def test_every_command_explains_itself(self, ims: Ims):
         commands = {
-            "image": "create upload abort-upload list show update delete undelete download copy resolve "
+            "image": "create upload import abort-upload list show update delete undelete download copy resolve "
             "deactivate reactivate publish unpublish",
             "share": "add list remove received accept reject leave check",
             "operation": "get list wait cancel delete",

@@ -19,10 +19,10 @@ def test_a_copy_is_waited_for(acme: Client, image: Image):
     later = acme.copy_image(image.id, name="sealed", encryption_key_id="key-1")
 
     assert at_once.done
-    assert acme.copied_image(at_once).description == "mine"
-    sealed = acme.copied_image(later, timeout_seconds=30)
+    assert acme.made_image(at_once).description == "mine"
+    sealed = acme.made_image(later, timeout_seconds=30)
     assert sealed == acme.get_image(sealed.id)
-    assert acme.copied_image(acme.copy_image(sealed.id, name="plain", decrypt=True)).disks == image.disks
+    assert acme.made_image(acme.copy_image(sealed.id, name="plain", decrypt=True)).disks == image.disks
     assert [each.name for each in acme.list_operations(done=True, page_size=1)][1:] == [
         later.name,
         at_once.name,
@@ -40,7 +40,7 @@ def test_what_has_failed_raises_what_its_call_would_have(
     acme.cancel_operation(operation.name)
 
     with pytest.raises(Declined, match="cancelled") as cancelled:
-        acme.copied_image(operation)
+        acme.made_image(operation)
     assert (cancelled.value.code, cancelled.value.reason) == ("CANCELLED", "OPERATION_CANCELLED")
     ended = acme.get_operation(operation.name)
     assert metadata_of(ended).state == metadata_of(ended).CANCELLED

@@ -122,6 +122,7 @@ def fields_of(rpc: str, image_id: str) -> dict[str, Any]:
         "DownloadImageData": {"image_id": image_id},
         "ResolveImage": {"image_id": image_id, "purpose": "CREATE_ECS"},
         "GetQuotas": {},
+        "ImportImage": {"image_id": image_id, "url": "https://images.example.org/disk.raw"},
         "CopyImage": {"image_id": image_id, "name": f"copy-{number}"},
         "ShareImage": {"image_id": image_id, "recipients": [{"tenant_id": "newcomer"}]},
         "UnshareImage": {"image_id": image_id, "all_tenants": True},

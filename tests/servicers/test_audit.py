@@ -159,6 +159,7 @@ LEAVES = {
     "StartUpload": {OWNER: ["QUEUED>SAVING disk=0 announcedBytes=4"]},
     "FinishUpload": {OWNER: ["SAVING>ACTIVE fields=min_disk_gib disk=0 storedBytes=4"]},
     "AbortUpload": {OWNER: ["SAVING>QUEUED"]},
+    "ImportImage": {OWNER: ["QUEUED>SAVING disk=0"]},
     "CopyImage": {OWNER: [">ACTIVE sourceImageId=THE_IMAGE"]},
     "ShareImage": {OWNER: ["newcomer >PENDING"], "newcomer": ["newcomer >PENDING"]},
     "UnshareImage": _with_each(_ENDED),
@@ -197,7 +198,7 @@ def test_every_rpc_that_changes_something_says_what_it_leaves_on_record(rpc: str
 
 def test_every_action_is_an_rpc_that_changes_something_or_the_services_own():
     own = {
-        *("AbandonUpload", "AbandonCopy", "CheckImageData"),
+        *("AbandonUpload", "AbandonCopy", "AbandonImport", "CheckImageData"),
         *("ExpireShare", "PurgeImage", "SuppressRefusals"),
     }
 

@@ -49,6 +49,7 @@ SUCCEEDS = {
     "StartUpload": (OWNER, "queued"),
     "FinishUpload": (OWNER, "brought"),
     "AbortUpload": (OWNER, "started"),
+    "ImportImage": (OWNER, "queued"),
     "CopyImage": (OWNER, PRIVATE),
     "ShareImage": (OWNER, PRIVATE),
     "UnshareImage": (OWNER, SHARED),

@@ -99,6 +99,7 @@ THE_OWNER_GETS = {
     "GetUpload":         (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD,     _NO_UPLOAD,  _NO_UPLOAD),  # 2.3
     "FinishUpload":      (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD,     _NO_UPLOAD,  _NO_UPLOAD),  # 2.3
     "AbortUpload":       (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD,     _NO_UPLOAD,  _NO_UPLOAD),  # 2.3
+    "ImportImage":       (_FINAL,     _FINAL,     _FINAL,         _FINAL,      _GONE),       # 5.4
     "CopyImage":         (OK,         OK,         OK,             _INACTIVE,   _GONE),       # 6.1
 }
 OTHERS_GET = {
@@ -132,6 +133,7 @@ OTHERS_GET = {
     "GetUpload":         (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD),  # 2.3
     "FinishUpload":      (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD),  # 2.3
     "AbortUpload":       (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD),  # 2.3
+    "ImportImage":       (_NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS),  # 4.5
     "CopyImage":         (OK,         _INACTIVE,  _NOT_YET,   _INACTIVE,  OK),          # 6.1
 }
 # fmt: on

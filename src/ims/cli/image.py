@@ -38,6 +38,7 @@ app = typer.Typer(no_args_is_help=True)
 
 app.command("create")(creation.create)
 app.command("upload")(transfers.upload)
+app.command("import")(operation.import_image)
 app.command("abort-upload")(transfers.abort_upload)
 
 

@@ -6,9 +6,11 @@ import typer
 from google.longrunning.operations_pb2 import ListOperationsResponse
 
 from ims.cli import lookup, printing
+from ims.cli.choices import choice
 from ims.cli.progress import progress_bar
 from ims.cli.session import Session, in_session
-from ims.client import Client, Image, Operation, metadata_of
+from ims.client import Client, Disk, Image, Operation, metadata_of
+from ims.client.vocabulary import DiskFormat
 
 _COLLECTION = "operations/"
 
@@ -64,6 +66,44 @@ def copy(
         session.answer(operation, f"Copied to {printing.image_title(copied)}.")
     else:
         session.answer(operation, f"It is being copied: ims operation wait {operation.name}")
+
+
+@in_session
+def import_image(
+    session: Session,
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="Its id or name.", show_default=False)],
+    url: Annotated[str, typer.Argument(metavar="URL", help="An https URL.", show_default=False)],
+    *,
+    disk: Annotated[int, typer.Option(min=0, help="Which of its disks.")] = 0,
+    sha256: Annotated[
+        str, typer.Option("--sha256", metavar="DIGEST", help="What the file's SHA-256 has to be.")
+    ] = "",
+    source_format: Annotated[
+        DiskFormat | None,
+        choice("--from", words=Disk.Format, help="What the file is, where it is to be converted."),
+    ] = None,
+    ova: Annotated[bool, typer.Option("--ova", help="Take the disk out of an OVA.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Whether to wait until it is complete.")
+    ] = True,
+) -> None:
+    """Fill a disk of an image that was created (`ims image create`) with a file from a URL."""
+    with session.client() as client:
+        operation = client.import_image(
+            lookup.own_image_id(client, image),
+            url,
+            disk_index=disk,
+            sha256=sha256,
+            source_format=source_format or Disk.FORMAT_UNSPECIFIED,
+            ova=ova,
+        )
+        if wait:
+            operation = _finish(client, operation)
+    imported = Image()
+    if operation.response.Unpack(imported):
+        session.answer(operation, f"Imported into {printing.image_title(imported)}.")
+    else:
+        session.answer(operation, f"It is being fetched: ims operation wait {operation.name}")
 
 
 def _finish(client: Client, operation: Operation) -> Operation:

@@ -16,8 +16,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from ims.client.connection import Connection
 from ims.client.errors import declined_by
-from ims.client.vocabulary import Image
-from ims.v1.image_service_pb2 import CopyImageRequest
+from ims.client.vocabulary import Disk, DiskFormat, Image
+from ims.v1.image_service_pb2 import CopyImageRequest, ImportImageRequest
 from ims.v1.operation_metadata_pb2 import OperationMetadata
 
 _WAIT_SECONDS: Final = 20.0
@@ -40,7 +40,7 @@ class OperationCalls(Connection):
         validate_only: bool = False,
         request_id: str = "",
     ) -> Operation:
-        """Begin to copy an image within the region; `copied_image` waits for the copy.
+        """Begin to copy an image within the region; `made_image` waits for the copy.
 
         It is encrypted as its source is, unless a key or `decrypt` says otherwise. Where the bytes stay
         as they are stored the operation is done when it is returned. With `validate_only` nothing is
@@ -61,8 +61,37 @@ class OperationCalls(Connection):
             request.decrypt = True
         return self._call(self._images.CopyImage, request)
 
-    def copied_image(self, operation: Operation, *, timeout_seconds: float | None = None) -> Image:
-        """Wait until a copy is complete; return it.
+    def import_image(
+        self,
+        image_id: str,
+        url: str,
+        *,
+        disk_index: int = 0,
+        size_bytes: int = 0,
+        sha256: str = "",
+        source_format: DiskFormat = Disk.FORMAT_UNSPECIFIED,
+        ova: bool = False,
+        request_id: str = "",
+    ) -> Operation:
+        """Begin to fetch the file of one disk; `made_image` waits for the image.
+
+        Size and digest are those of the file as it is fetched, where they are known. It is converted
+        when it is of another format than the disk; of an OVA the disk is taken.
+        """
+        request = ImportImageRequest(
+            image_id=image_id,
+            disk_index=disk_index,
+            url=url,
+            size_bytes=size_bytes,
+            sha256=sha256,
+            source_format=source_format,
+            ova=ova,
+            request_id=request_id,
+        )
+        return self._call(self._images.ImportImage, request)
+
+    def made_image(self, operation: Operation, *, timeout_seconds: float | None = None) -> Image:
+        """Wait until what was to be copied or fetched is there; return the image.
 
         Raises Declined where it failed or was cancelled, and TimeoutError.
         """

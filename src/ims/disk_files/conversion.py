@@ -118,11 +118,21 @@ class Converter:
         """Whether all is installed that a conversion needs: qemu-img, and util-linux to limit it."""
         return self._programs() is not None
 
+    def require(self) -> None:
+        """Raise Rejection CONVERSION_UNAVAILABLE unless there is all that a conversion needs."""
+        self._installed()
+
     def begin(self) -> "Conversion":
         """Return a new conversion, with a folder that is gone when it is closed.
 
         Raises Rejection CONVERSION_UNAVAILABLE, STORAGE_FULL or STORAGE_UNAVAILABLE.
         """
+        programs = self._installed()
+        with _loss_is_a_rejection():
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return Conversion(_PrivateFolder.made_in(self._folder), programs, self.limits)
+
+    def _installed(self) -> "_Programs":
         programs = self._programs()
         if programs is None:
             _log.error("nothing can be converted without qemu-img, setpriv and prlimit")
@@ -131,9 +141,7 @@ class Converter:
                 Reason.CONVERSION_UNAVAILABLE,
                 "This deployment does not convert disk files.",
             )
-        with _loss_is_a_rejection():
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return Conversion(_PrivateFolder.made_in(self._folder), programs, self.limits)
+        return programs
 
     def remove_leftovers(self) -> None:
         """Remove the folders of conversions whose process has died, and no others."""

@@ -17,6 +17,7 @@ class OperationKind(StrEnum):
     """What an operation does: the RPC that begins it."""
 
     COPY_IMAGE = "COPY_IMAGE"
+    IMPORT_IMAGE = "IMPORT_IMAGE"
 
 
 class OperationState(StrEnum):
@@ -45,9 +46,9 @@ class Operation:
     request: Mapping[str, Any] = field(default_factory=dict)
     """What is to be done, in words that JSON has; its kind says which."""
     image_id: ImageId
-    """The image that it makes."""
+    """The image that it makes or fills."""
     source_image_id: ImageId
-    """The image that it reads."""
+    """The image that it reads; empty where it reads none."""
     done_bytes: int = 0
     total_bytes: int = 0
     """0 where no bytes have to be moved."""

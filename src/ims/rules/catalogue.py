@@ -24,6 +24,7 @@ from ims.rules.engine import Rule
 from ims.rules.form import READ_QUERY
 from ims.rules.image_data import (
     DOWNLOAD_IMAGE_DATA,
+    FINISH_IMPORT,
     FINISH_UPLOAD,
     RECEIVE_CHUNK,
     START_UPLOAD,
@@ -80,6 +81,7 @@ CATALOGUE: dict[str, tuple[Rule[Any], ...]] = {
     "DownloadImageData": (*ACT_FOR_TENANT, *SEE_IMAGE, *DOWNLOAD_IMAGE_DATA),
     "ResolveImage": (*ACT_FOR_TENANT, *SEE_IMAGE, *RESOLVE_IMAGE),
     "GetQuotas": (),
+    "ImportImage": (*REPEAT_CALL, *SEE_IMAGE, *START_UPLOAD, *FINISH_UPLOAD, *FINISH_IMPORT),
     "CopyImage": (*REPEAT_CALL, *SEE_IMAGE, *COPY_IMAGE),
     "ShareImage": (*REPEAT_CALL, *SEE_IMAGE, *SHARE_IMAGE),
     "UnshareImage": (*REPEAT_CALL, *SEE_IMAGE, *UNSHARE_IMAGE),

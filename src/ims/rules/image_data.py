@@ -300,6 +300,28 @@ FINISH_UPLOAD: tuple[Rule[ArrivedFile], ...] = (
 )
 
 
+# --- Import: when the file is here ---
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedFile:
+    """A file was fetched, and is to be stored as a disk."""
+
+    image: Image
+    """The image with the disk filled."""
+    key_usable: bool
+    allowance: Allowance
+    """The owner's."""
+    asked: Usage
+    """What the file takes beyond what was announced of it."""
+
+
+FINISH_IMPORT: tuple[Rule[ImportedFile], ...] = (
+    the_key_of_an_encrypted_image_is_usable,
+    stored_bytes_stay_within_the_quota,
+)
+
+
 # --- Download ---
 
 

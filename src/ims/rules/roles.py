@@ -29,6 +29,7 @@ SUFFICIENT_ROLES: Final[dict[str, frozenset[Role]]] = {
     "DownloadImageData": _EVERYBODY,
     "ResolveImage": _EVERYBODY,
     "GetQuotas": _READERS,
+    "ImportImage": _MEMBERS_AND_SERVICES,
     "CopyImage": _MEMBERS,
     # SharingService
     "ShareImage": _MEMBERS,
@@ -73,10 +74,10 @@ SUFFICIENT_ROLES: Final[dict[str, frozenset[Role]]] = {
     "ExportAuditEvents": _EVERYBODY,
     # Operations
     "ListOperations": _READERS,
-    "GetOperation": _READERS,
-    "DeleteOperation": _MEMBERS,
-    "CancelOperation": _MEMBERS,
-    "WaitOperation": _READERS,
+    "GetOperation": _EVERYBODY,
+    "DeleteOperation": _MEMBERS_AND_SERVICES,
+    "CancelOperation": _MEMBERS_AND_SERVICES,
+    "WaitOperation": _EVERYBODY,
 }
 """Every RPC, and the roles of which each alone suffices to call it."""
 

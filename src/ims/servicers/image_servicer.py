@@ -29,11 +29,16 @@ from ims.servicers.messages import (
     usage_summary_message,
 )
 from ims.servicers.once import once, once_finished
-from ims.servicers.operation_messages import judged_copy_message, operation_message, read_copy_order
+from ims.servicers.operation_messages import (
+    judged_copy_message,
+    operation_message,
+    read_copy_order,
+    read_import_order,
+)
 from ims.servicers.page_tokens import Listing
 from ims.servicers.reading import RequestReading, image_id_of
 from ims.servicers.ready import field
-from ims.use_cases import copying, image_data, images, quotas, use
+from ims.use_cases import copying, image_data, images, importing, quotas, use
 from ims.use_cases.deployment import Deployment, ask_for_key
 from ims.v1 import image_service_pb2 as pb
 from ims.v1 import image_service_pb2_grpc
@@ -253,6 +258,21 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
     ) -> pb.GetQuotasResponse:
         allowance = quotas.get_quotas(self._deployment, caller=current_caller())
         return pb.GetQuotasResponse(quotas=quotas_message(allowance))
+
+    @once(operations_pb2.Operation)
+    def ImportImage(
+        self, request: pb.ImportImageRequest, context: grpc.ServicerContext
+    ) -> operations_pb2.Operation:
+        caller, reading = current_caller(), RequestReading(request)
+        operation = importing.import_image(
+            self._deployment,
+            caller=caller,
+            image_id=image_id_of(request),
+            disk_index=request.disk_index,
+            order=read_import_order(reading, request),
+            problems=reading.problems,
+        )
+        return operation_message(operation)
 
     @once(operations_pb2.Operation)
     def CopyImage(

@@ -6,16 +6,19 @@ from google.longrunning import operations_pb2
 from google.protobuf.any_pb2 import Any
 
 from ims.domain.copying import CopyOrder
+from ims.domain.image import DiskFormat
+from ims.domain.import_order import ImportOrder
 from ims.domain.operation import Operation, OperationFilter, OperationId, OperationKind, OperationState
 from ims.domain.rejection import Category, Reason, reject
 from ims.domain.view import View
 from ims.servicers.errors import internal_status, to_status
-from ims.servicers.messages import draft_message, read_key_id, timestamp
+from ims.servicers.messages import draft_message, read_announcement, read_key_id, timestamp
 from ims.servicers.reading import RequestReading
 from ims.v1 import image_pb2, image_service_pb2, operation_metadata_pb2
 
 _COLLECTION: Final = "operations"
-_RESPONSES: Final = {OperationKind.COPY_IMAGE: image_pb2.Image}
+_RESPONSES: Final = dict.fromkeys(OperationKind, image_pb2.Image)
+_LONGEST_URL: Final = 4096
 _FILTERS: Final = {"": None, "done=true": True, "done=false": False}
 
 
@@ -94,4 +97,21 @@ def read_copy_order(reading: RequestReading, request: image_service_pb2.CopyImag
         description=request.description if request.HasField("description") else None,
         encryption_key_id=read_key_id(reading, request.encryption_key_id),
         decrypt=request.decrypt,
+    )
+
+
+def read_import_order(
+    reading: RequestReading, request: image_service_pb2.ImportImageRequest
+) -> ImportOrder:
+    """Return what is to be fetched."""
+    announced = read_announcement(reading, request)
+    source_format = reading.word(request, "source_format", DiskFormat)
+    if request.ova and source_format not in {None, DiskFormat.VMDK}:
+        reading.problem("source_format", "the disk in an OVA is a VMDK; leave it out.")
+    return ImportOrder(
+        url=reading.text("url", request.url, longest=_LONGEST_URL),
+        size_bytes=announced.size_bytes,
+        sha256=announced.sha256,
+        source_format=source_format,
+        ova=request.ova,
     )

@@ -339,7 +339,8 @@ def _has_no_lease(deployment: Deployment, image_id: ImageId, disk: Disk) -> bool
         view = tx.images.lock(image_id, NOBODY, now=deployment.now, governing=True)
         if view is None or disk not in view.image.disks:
             return False
-        return not tx.pending_blobs.among([BlobKey(disk.upload_id)])
+        held = tx.pending_blobs.among([BlobKey(disk.upload_id)])
+        return not held and not tx.operations.unfinished(OperationId(disk.upload_id))
 
 
 def copies_are_made_by_an_operation(deployment: Deployment, _settled: timedelta) -> Iterator[Finding]:

@@ -6,26 +6,24 @@ settled; its bytes are written by whoever takes the operation up, each time as a
 """
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ims.blob_store.interface import BlobDeleted, BlobStore, data_damaged
 from ims.blob_store.sealed import SealedBlobs
 from ims.domain.audit import Action
-from ims.domain.caller import Caller, Role
+from ims.domain.caller import Caller
 from ims.domain.copying import CopyOrder
 from ims.domain.image import BlobKey, Disk, DiskState, Image, ImageId, ImageState, Source, SourceKind
 from ims.domain.operation import Operation, OperationId, OperationKind, OperationState
 from ims.domain.rejection import Problems
-from ims.domain.tenant import NOBODY, Region
+from ims.domain.tenant import NOBODY
 from ims.domain.view import View
 from ims.repository.database import Transaction
 from ims.rules.copying import COPY_IMAGE, FINISH_COPY, CopyAttempt
 from ims.rules.engine import enforce
 from ims.use_cases.deployment import Deployment, in_one_transaction, key_is_usable, see_locked
-from ims.use_cases.image_data import download_image_data, remove_doomed
-from ims.use_cases.jobs import Interrupted, Job, ended_now
+from ims.use_cases.image_data import download_image_data, give_up_now_or_later
+from ims.use_cases.jobs import Interrupted, Job, caller_of, ended_now, to_request
 from ims.use_cases.trail import record_image
 
 _log = logging.getLogger(__name__)
@@ -163,7 +161,7 @@ def _operation(
         id=operation_id,
         tenant_id=caller.tenant_id,
         kind=OperationKind.COPY_IMAGE,
-        request=_to_request(caller),
+        request=to_request(caller),
         image_id=copy.image.id,
         source_image_id=source.id,
         create_time=now,
@@ -174,25 +172,6 @@ def _operation(
         done = replace(operation, state=OperationState.SUCCEEDED, answer=answer)
         return ended_now(deployment, done)
     return replace(operation, total_bytes=source.size_bytes)
-
-
-def _to_request(caller: Caller) -> Mapping[str, Any]:
-    return {
-        "userId": caller.user_id,
-        "roles": sorted(caller.roles),
-        "region": caller.region,
-    }
-
-
-def _caller_of(operation: Operation) -> Caller:
-    """Return who began an operation, as whom it reads and is judged to its end."""
-    said = operation.request
-    return Caller(
-        tenant_id=operation.tenant_id,
-        user_id=said["userId"],
-        roles=frozenset(Role(role) for role in said["roles"]),
-        region=Region(said["region"]),
-    )
 
 
 # --- Bytes that are copied ---
@@ -208,7 +187,7 @@ class Copying:
             disk = _store(deployment, job, copy, blob_key)
             job.succeed(lambda tx: _finish(deployment, tx, job.operation, disk))
         except BaseException:
-            _give_up_now_or_later(deployment, copy.id, blob_key)
+            give_up_now_or_later(deployment, copy.id, blob_key)
             raise
 
     def undo(
@@ -251,7 +230,7 @@ def _store(deployment: Deployment, job: Job, copy: Image, blob_key: BlobKey) -> 
     # Judged like any download, at every chunk: what the caller may not read any more is not copied.
     download = download_image_data(
         deployment,
-        caller=_caller_of(operation),
+        caller=caller_of(operation),
         image_id=operation.source_image_id,
         disk_index=0,
     )
@@ -295,7 +274,7 @@ def _blobs_for_writing(
 
 def _finish(deployment: Deployment, tx: Transaction, operation: Operation, disk: Disk) -> bytes:
     """Make the copy complete, in the transaction that ends its operation; return the answer."""
-    caller = _caller_of(operation)
+    caller = caller_of(operation)
     # Under its lock, so that nothing is copied to its end once an unsharing or a deletion has returned.
     source = see_locked(deployment, tx, caller, operation.source_image_id)
     view = tx.images.lock(operation.image_id, caller.tenant_id, now=deployment.now)
@@ -317,25 +296,3 @@ def _finish(deployment: Deployment, tx: Transaction, operation: Operation, disk:
     saved = tx.images.save(copy, now=deployment.now())
     record_image(deployment, tx, Action.COPY_IMAGE, by=caller, before=view.image, after=saved)
     return deployment.render_image(replace(view, image=saved))
-
-
-def _give_up_now_or_later(deployment: Deployment, image_id: ImageId, blob_key: BlobKey) -> None:
-    """Let go of a blob that was written for a copy, unless the copy names it all the same.
-
-    That is so when only the answer to the last commit was lost.
-    """
-    try:
-        if _give_up(deployment, image_id, blob_key):
-            remove_doomed(deployment, blob_key)
-    except Exception:  # noqa: BLE001 - whatever it was, the sweep tries again
-        _log.exception("The bytes of a copy cannot be given up just now; a sweep does it.")
-
-
-@in_one_transaction
-def _give_up(deployment: Deployment, tx: Transaction, image_id: ImageId, blob_key: BlobKey) -> bool:
-    view = tx.images.lock(image_id, NOBODY, now=deployment.now, governing=True)
-    if view is not None and any(disk.blob_key == blob_key for disk in view.image.disks):
-        return False
-    tx.pending_blobs.remove(blob_key)
-    tx.pending_blobs.doom([blob_key])
-    return True

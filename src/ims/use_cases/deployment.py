@@ -5,9 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import wraps
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from ims.blob_store.interface import ResumableBlobStore
+from ims.disk_files.conversion import Converter
 from ims.domain.caller import Caller
 from ims.domain.image import Image, ImageId, KeyId
 from ims.domain.limits import Limits
@@ -25,6 +26,10 @@ from ims.use_cases.bell import Bell
 from ims.use_cases.current_call import current_call
 from ims.use_cases.uploads import Uploads
 
+if TYPE_CHECKING:
+    # Some memory of every worker that imports nothing.
+    from ims.providers.fetching import Fetcher
+
 Told = TypeVar("Told")
 Seen = TypeVar("Seen", bound=ReadyView | View)
 Details = ParamSpec("Details")
@@ -40,6 +45,9 @@ class Deployment:
     keys: KeyProvider
     directory_closed: bool = False
     """Whether there are no other tenants than those that the directory names (law 3.9)."""
+    fetcher: "Callable[[], Fetcher]"
+    """Gives what fetches files for imports, made when it is first asked for."""
+    converter: Converter
     backups: BackupProvider | None = None
     """None where the deployment has no backup provider."""
     uploads: Uploads = field(default_factory=Uploads)

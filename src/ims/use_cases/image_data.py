@@ -148,14 +148,16 @@ def reserve(
     attempt: UploadAttempt,
     *,
     action: Action,
-    until: datetime,
+    until: datetime | None = None,
 ) -> Reserved:
     """Note that the disk's bytes are arriving, so that nobody deletes the image or brings others.
 
-    The upload is held until a time without another word. Raises Rejection when the law forbids it.
+    An upload is held until a time without another word; without one, somebody else sees to its end.
+    Raises Rejection when the law forbids it.
     """
     enforce(START_UPLOAD, attempt)
-    tx.pending_blobs.add(_blob_key(attempt.upload_id), attempt.image.id, until=until)
+    if until is not None:
+        tx.pending_blobs.add(_blob_key(attempt.upload_id), attempt.image.id, until=until)
     image = tx.images.save(attempt.draft, now=deployment.now())
     record_image(
         deployment,
@@ -164,7 +166,7 @@ def reserve(
         by=attempt.caller,
         before=attempt.image,
         after=image,
-        details={"disk": attempt.disk_index, "announcedBytes": attempt.announced.size_bytes},
+        details={"disk": attempt.disk_index, "announcedBytes": attempt.announced.size_bytes or None},
     )
     return Reserved(image=image, disk=image.disks[attempt.disk_index])
 
@@ -231,7 +233,7 @@ def judged(
     """
     disk = replace(filled, state=DiskState.STORED, capacity_bytes=report.capacity_bytes)
     arrived = ArrivedFile(
-        draft=_with_disk(image, disk),
+        draft=with_disk(image, disk),
         disk=disk,
         announced=announced,
         report=report,
@@ -263,10 +265,9 @@ def name_bytes(
     # Suspended while the bytes were arriving: they are given up.
     refuse_if(caller.tenant_id, suspended=view.viewer_suspended)
     refuse_if(view.image.owner, suspended=view.owner_suspended)
-    image = _with_disk(view.image, replace(stored, upload_id="", announced_bytes=0))
+    image = with_disk(view.image, replace(stored, upload_id="", announced_bytes=0))
     image = replace(image, state=state_of_filling(image.disks))
-    if stored.index == 0 and image.min_disk_gib == 0:
-        image = replace(image, min_disk_gib=whole_gib(stored.capacity_bytes))
+    image = replace(image, min_disk_gib=min_disk_of(image, stored))
     tx.pending_blobs.remove(stored.blob_key)
     saved = tx.images.save(image, now=deployment.now())
     record_image(
@@ -279,6 +280,13 @@ def name_bytes(
         details={"disk": stored.index, "storedBytes": stored.size_bytes},
     )
     return replace(view, image=saved)
+
+
+def min_disk_of(image: Image, stored: Disk) -> int:
+    """Return the smallest disk, in GiB, that an image fits on when one of its disks has been stored."""
+    if stored.index == 0 and image.min_disk_gib == 0:
+        return whole_gib(stored.capacity_bytes)
+    return image.min_disk_gib
 
 
 def superseded(disk_index: int) -> Rejection:
@@ -350,7 +358,8 @@ def empty_the_disk_of(
     return saved
 
 
-def _with_disk(image: Image, disk: Disk) -> Image:
+def with_disk(image: Image, disk: Disk) -> Image:
+    """Return an image with one of its disks as it is given."""
     disks = tuple(disk if each.index == disk.index else each for each in image.disks)
     return replace(image, disks=disks)
 

@@ -1,16 +1,17 @@
 """What a worker has in hand: operations that it has taken up, and what tells it to go on or to stop."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
-from ims.domain.caller import Caller
+from ims.domain.caller import Caller, Role
 from ims.domain.image import BlobKey
 from ims.domain.operation import Operation, OperationState
 from ims.domain.rejection import Category, Reason, Rejection, reject
+from ims.domain.tenant import Region
 from ims.repository.database import Transaction
 from ims.use_cases.deployment import Deployment
 
@@ -163,4 +164,24 @@ def cancellation() -> Rejection:
         Category.CANCELLED,
         Reason.OPERATION_CANCELLED,
         "The operation was cancelled before it was done; nothing of it is left.",
+    )
+
+
+def to_request(caller: Caller) -> Mapping[str, Any]:
+    """Return who begins an operation, in words that JSON has."""
+    return {
+        "userId": caller.user_id,
+        "roles": sorted(caller.roles),
+        "region": caller.region,
+    }
+
+
+def caller_of(operation: Operation) -> Caller:
+    """Return who began an operation, as whom it reads and is judged to its end."""
+    said = operation.request
+    return Caller(
+        tenant_id=operation.tenant_id,
+        user_id=said["userId"],
+        roles=frozenset(Role(role) for role in said["roles"]),
+        region=Region(said["region"]),
     )

@@ -5,6 +5,10 @@ from typing import Final
 
 from ims.domain.operation import OperationKind
 from ims.use_cases.copying import Copying
+from ims.use_cases.importing import Importing
 from ims.use_cases.jobs import Work
 
-WORKS: Final[Mapping[OperationKind, Work]] = {OperationKind.COPY_IMAGE: Copying()}
+WORKS: Final[Mapping[OperationKind, Work]] = {
+    OperationKind.COPY_IMAGE: Copying(),
+    OperationKind.IMPORT_IMAGE: Importing(),
+}
