@@ -2,12 +2,14 @@
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import Protocol, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
+from ims.domain.rejection import Rejection
 from ims.domain.repetition import RepeatableCall
 from ims.servicers.current_call import current_caller, note_change
 from ims.servicers.reading import REQUEST_ID
@@ -33,7 +35,8 @@ def once(
 ) -> Callable[[_Method[Servicer, Asked, Answer]], _Method[Servicer, Asked, Answer]]:
     """Have a method that changes something answer a repeated call as it did the first time (law 5.9).
 
-    A call with a request id is one transaction from its beginning; `before` is done before that.
+    A call with a request id is one transaction from its beginning; `before` is done before that, and
+    decides nothing.
     """
 
     def make(method: _Method[Servicer, Asked, Answer]) -> _Method[Servicer, Asked, Answer]:
@@ -41,7 +44,9 @@ def once(
         def answered(self: Servicer, request: Asked, context: grpc.ServicerContext) -> Answer:
             note_what_is_asked(request)
             if before is not None:
-                before(self, request)
+                # Whatever is wrong is for the story to say, unless the call has its answer already.
+                with suppress(Rejection):
+                    before(self, request)
             call = repeatable_call(method.__name__, request)
             if call is None:
                 return method(self, request, context)

@@ -159,10 +159,11 @@ def ask_for_key(deployment: Deployment, key_id: KeyId | None, owner: TenantId) -
 
 
 def ask_for_key_of(deployment: Deployment, caller: Caller, image_id: ImageId) -> None:
-    """Do so with the key of an image, if it has one and the caller sees it."""
+    """Do so with the key of an image, if it has one and the caller sees it. Judges nothing."""
     with deployment.database.reading() as reading:
-        image = see(deployment, reading, caller, image_id).image
-    ask_for_key(deployment, image.encryption_key_id, image.owner)
+        view = reading.images.seen(image_id, caller.tenant_id, now=deployment.now())
+    if view is not None:
+        ask_for_key(deployment, view.image.encryption_key_id, view.image.owner)
 
 
 def key_is_usable(deployment: Deployment, image: Image) -> bool:
