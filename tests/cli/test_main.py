@@ -95,8 +95,8 @@ class TestOptions:
 
     def test_every_command_explains_itself(self, ims: Ims):
         commands = {
-            "image": "create upload import abort-upload list show update delete undelete download copy resolve "
-            "deactivate reactivate publish unpublish",
+            "image": "create upload import abort-upload list show update delete undelete download copy "
+            "resolve deactivate reactivate publish unpublish",
             "share": "add list remove received accept reject leave check",
             "operation": "get list wait cancel delete",
             "key": "new",

@@ -219,6 +219,22 @@ def test_images_from_before_a_rotation_are_read_after_it(
         assert owner.download(image.id) == CONTENT
 
 
+def test_a_copy_under_another_key_outlives_the_first(
+    owner: Tenant, service: Service, transit: Transit, clock_of_keys: Stopwatch
+):
+    transit.make_key("another")
+    image = owner.active("one", CONTENT, encryption_key_id=MINE)
+    answer = owner.CopyImage(image_id=image.id, name="copy", encryption_key_id="another")
+    copy = image_pb2.Image()
+    answer.response.Unpack(copy)
+    transit.delete(MINE)
+    clock_of_keys.advance(CACHE_SECONDS)
+
+    assert owner.download(copy.id) == CONTENT
+    seen = answer_of(lambda: owner.download(image.id))
+    assert (seen.code, seen.reason) == ("FAILED_PRECONDITION", "KEY_UNAVAILABLE")
+
+
 def test_another_instance_on_the_same_records_reads_what_one_has_written(
     owner: Tenant, service: Service, make_service: MakeService, as_: As, transit: Transit
 ):
@@ -233,7 +249,8 @@ def test_another_instance_on_the_same_records_reads_what_one_has_written(
 
 def test_no_transaction_is_the_first_to_ask_for_a_key(owner: Tenant, service: Service, transit: Transit):
     """What a transaction wants to know of a key was asked before it began."""
-    server: Any = service.deployment.keys._server
+    keys: Any = service.deployment.keys
+    server = keys._server
     asked_within: list[str] = []
     answered = server._answered
 
@@ -244,13 +261,20 @@ def test_no_transaction_is_the_first_to_ask_for_a_key(owner: Tenant, service: Se
 
     server._answered = noting
     image = owner.create("one", encryption_key_id=MINE, request_id="first")
-    service.deployment.keys._answers.clear()  # type: ignore[attr-defined]
+    assert asked_within == []
+
+    keys._answers.clear()
     owner.upload(image.id, CONTENT, request_id="second")
     assert asked_within == []
 
+    # Only wrapping is left to them: what a data key is wrapped for is not known before.
+    keys._answers.clear()
     other = owner.create("other", encryption_key_id=MINE)
-    service.deployment.keys._answers.clear()  # type: ignore[attr-defined]
     owner.StartUpload(image_id=other.id, size_bytes=1, sha256="0" * 64, request_id="third")
-    # The data key of an upload that can be resumed is on record from its beginning.
-    assert [path.rpartition("/")[0] for path in asked_within] == [f"{transit.mount}/encrypt"]
-    assert owner.download(image.id) == CONTENT
+    assert asked_within == [f"{transit.mount}/encrypt/{MINE}"]
+
+    asked_within.clear()
+    keys._answers.clear()
+    transit.make_key("another")
+    owner.CopyImage(image_id=image.id, name="copy", encryption_key_id="another", request_id="fourth")
+    assert asked_within == [f"{transit.mount}/decrypt/{MINE}", f"{transit.mount}/encrypt/another"]

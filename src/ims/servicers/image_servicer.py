@@ -39,7 +39,7 @@ from ims.servicers.page_tokens import Listing
 from ims.servicers.reading import RequestReading, image_id_of
 from ims.servicers.ready import field
 from ims.use_cases import copying, image_data, images, importing, quotas, use
-from ims.use_cases.deployment import Deployment, ask_for_key
+from ims.use_cases.deployment import Deployment, ask_for_key, ask_for_key_of
 from ims.v1 import image_service_pb2 as pb
 from ims.v1 import image_service_pb2_grpc
 
@@ -259,7 +259,10 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
         allowance = quotas.get_quotas(self._deployment, caller=current_caller())
         return pb.GetQuotasResponse(quotas=quotas_message(allowance))
 
-    @once(operations_pb2.Operation)
+    def _ask_for_its_key(self, request: pb.ImportImageRequest) -> None:
+        ask_for_key_of(self._deployment, current_caller(), image_id_of(request))
+
+    @once(operations_pb2.Operation, before=_ask_for_its_key)
     def ImportImage(
         self, request: pb.ImportImageRequest, context: grpc.ServicerContext
     ) -> operations_pb2.Operation:
@@ -274,7 +277,12 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
         )
         return operation_message(operation)
 
-    @once(operations_pb2.Operation)
+    def _ask_for_both_keys(self, request: pb.CopyImageRequest) -> None:
+        caller = current_caller()
+        ask_for_key(self._deployment, KeyId(request.encryption_key_id) or None, caller.tenant_id)
+        ask_for_key_of(self._deployment, caller, image_id_of(request))
+
+    @once(operations_pb2.Operation, before=_ask_for_both_keys)
     def CopyImage(
         self, request: pb.CopyImageRequest, context: grpc.ServicerContext
     ) -> operations_pb2.Operation:
