@@ -1,10 +1,10 @@
 """A channel to one server, and the one way in which calls are made over it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from time import monotonic, sleep
 from types import TracebackType
-from typing import Final, Protocol, Self, TypeVar
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 import grpc
 from google.longrunning.operations_pb2_grpc import OperationsStub
@@ -124,6 +124,26 @@ class Connection:
                     raise self._meaning(error) from error
             sleep(pause)
 
+    def _send(
+        self,
+        method: "grpc.StreamUnaryMultiCallable[_Request, _Response]",
+        first: _Request,
+        others: Iterable[_Request],
+    ) -> _Response:
+        """Send a stream of messages, once. Raises Declined or Unreachable, and what `others` raises."""
+        messages = _Messages(first, others)
+        call = method.future(iter(messages), metadata=self._credentials.metadata())
+        try:
+            response = call.result()
+        except grpc.RpcError as error:
+            raise messages.trouble or self._meaning(error) from error
+        except BaseException:
+            call.cancel()
+            raise
+        if messages.trouble:
+            raise messages.trouble
+        return response
+
     def _pages(
         self, method: "grpc.UnaryUnaryMultiCallable[_PageRequest, _Page]", request: _PageRequest
     ) -> Iterator[_Page]:
@@ -137,3 +157,24 @@ class Connection:
 
     def _meaning(self, error: grpc.RpcError) -> Declined | Unreachable:
         return to_exception(error, server=self.server)
+
+
+class _Messages(Generic[_Request]):
+    """The messages of one call.
+
+    grpc iterates over them in a thread of its own, where an exception would only be logged: it is kept
+    in `trouble`, and the messages end. They are fewer than announced then, so the service does not take
+    them for all.
+    """
+
+    def __init__(self, first: _Request, others: Iterable[_Request]) -> None:
+        self.trouble: Exception | None = None
+        self._first = first
+        self._others = others
+
+    def __iter__(self) -> Iterator[_Request]:
+        yield self._first
+        try:
+            yield from self._others
+        except Exception as error:  # noqa: BLE001 - raised again by the thread that waits for the answer
+            self.trouble = error

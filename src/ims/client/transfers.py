@@ -41,18 +41,11 @@ class TransferCalls(ImageCalls):
             sha256=sha256,
             request_id=request_id or new_request_id(),
         )
-        requests = _UploadRequests(start, chunks)
-        call = self._images.UploadImageData.future(iter(requests), metadata=self._credentials.metadata())
-        try:
-            response = call.result()
-        except grpc.RpcError as error:
-            raise requests.trouble or self._meaning(error) from error
-        except BaseException:
-            call.cancel()
-            raise
-        if requests.trouble:
-            raise requests.trouble
-        return response
+        return self._send(
+            self._images.UploadImageData,
+            UploadImageDataRequest(start=start),
+            (UploadImageDataRequest(chunk=chunk) for chunk in chunks),
+        )
 
     @contextmanager
     def download_image_data(
@@ -92,25 +85,3 @@ class TransferCalls(ImageCalls):
             yield from call
         except grpc.RpcError as error:
             raise self._meaning(error) from error
-
-
-class _UploadRequests:
-    """The messages of one upload.
-
-    grpc iterates over them in a thread of its own, where an exception would only be logged: it is kept
-    in `trouble`, and the messages end. They are fewer than announced then, so the service stores
-    nothing.
-    """
-
-    def __init__(self, start: UploadImageDataRequest.Start, chunks: Iterable[bytes]) -> None:
-        self.trouble: Exception | None = None
-        self._start = start
-        self._chunks = chunks
-
-    def __iter__(self) -> Iterator[UploadImageDataRequest]:
-        yield UploadImageDataRequest(start=self._start)
-        try:
-            for chunk in self._chunks:
-                yield UploadImageDataRequest(chunk=chunk)
-        except Exception as error:  # noqa: BLE001 - raised again by the thread that waits for the answer
-            self.trouble = error

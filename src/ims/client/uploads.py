@@ -1,9 +1,8 @@
 """The calls of UploadService: uploads that are interrupted and gone on with."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import google_crc32c
-import grpc
 
 from ims.client.images import ImageCalls
 from ims.client.vocabulary import FinishUploadResponse, Image, Upload
@@ -53,18 +52,9 @@ class UploadCalls(ImageCalls):
             upload_id=upload.id,
             offset_bytes=offset_bytes,
         )
-        requests = _WriteRequests(start, chunks)
-        call = self._uploads.WriteUpload.future(iter(requests), metadata=self._credentials.metadata())
-        try:
-            response = call.result()
-        except grpc.RpcError as error:
-            raise requests.trouble or self._meaning(error) from error
-        except BaseException:
-            call.cancel()
-            raise
-        if requests.trouble:
-            raise requests.trouble
-        return response.upload
+        return self._send(
+            self._uploads.WriteUpload, WriteUploadRequest(start=start), map(_counted, chunks)
+        ).upload
 
     def get_upload(self, image_id: str, *, disk_index: int = 0, upload_id: str = "") -> Upload:
         """Return an upload, and how far it has come; without an id, the one that fills the disk now."""
@@ -95,19 +85,6 @@ _FINISH_SECONDS = 3600.0
 """What was interrupted is read once more: that takes minutes with the largest files."""
 
 
-class _WriteRequests:
-    """The messages of one go; like those of an upload in one call, but that a chunk is counted."""
-
-    def __init__(self, start: WriteUploadRequest.Start, chunks: Iterable[bytes]) -> None:
-        self.trouble: Exception | None = None
-        self._start = start
-        self._chunks = chunks
-
-    def __iter__(self) -> Iterator[WriteUploadRequest]:
-        yield WriteUploadRequest(start=self._start)
-        try:
-            for chunk in self._chunks:
-                counted = WriteUploadRequest.Chunk(data=chunk, crc32c=google_crc32c.value(chunk))
-                yield WriteUploadRequest(chunk=counted)
-        except Exception as error:  # noqa: BLE001 - raised again by the thread that waits for the answer
-            self.trouble = error
+def _counted(chunk: bytes) -> WriteUploadRequest:
+    counted = WriteUploadRequest.Chunk(data=chunk, crc32c=google_crc32c.value(chunk))
+    return WriteUploadRequest(chunk=counted)

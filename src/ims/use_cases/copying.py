@@ -8,8 +8,7 @@ settled; its bytes are written by whoever takes the operation up, each time as a
 import logging
 from dataclasses import dataclass, replace
 
-from ims.blob_store.interface import BlobDeleted, BlobStore, data_damaged
-from ims.blob_store.sealed import SealedBlobs
+from ims.blob_store.interface import BlobDeleted, data_damaged
 from ims.domain.audit import Action
 from ims.domain.caller import Caller
 from ims.domain.copying import CopyOrder
@@ -22,8 +21,12 @@ from ims.repository.database import Transaction
 from ims.rules.copying import COPY_IMAGE, FINISH_COPY, CopyAttempt
 from ims.rules.engine import enforce
 from ims.use_cases.deployment import Deployment, in_one_transaction, key_is_usable, see_locked
-from ims.use_cases.image_data import download_image_data, give_up_now_or_later
-from ims.use_cases.jobs import Interrupted, Job, caller_of, ended_now, to_request
+from ims.use_cases.image_data import (
+    blobs_for_writing,
+    download_image_data,
+    give_up_now_or_later,
+)
+from ims.use_cases.jobs import Interrupted, Job, caller_of, ended_now, reserve_blob, to_request
 from ims.use_cases.trail import record_image
 
 _log = logging.getLogger(__name__)
@@ -182,7 +185,7 @@ class Copying:
 
     def do(self, deployment: Deployment, job: Job) -> None:
         blob_key = BlobKey(deployment.new_id())
-        copy = _reserve(deployment, job, blob_key)
+        copy = reserve_blob(deployment, job, blob_key)
         try:
             disk = _store(deployment, job, copy, blob_key)
             job.succeed(lambda tx: _finish(deployment, tx, job.operation, disk))
@@ -208,22 +211,6 @@ def discard_copy(
     return True
 
 
-def _reserve(deployment: Deployment, job: Job, blob_key: BlobKey) -> Image:
-    """Note that a blob is going to be written for the copy; return the copy as it is."""
-
-    def story(tx: Transaction) -> Image:
-        job.fence(tx)
-        view = tx.images.lock(job.operation.image_id, NOBODY, now=deployment.now, governing=True)
-        assert view is not None  # nobody removes an image that is SAVING but who ends its operation
-        until = deployment.now() + deployment.operation_lease
-        tx.pending_blobs.add(blob_key, view.image.id, until=until)
-        return view.image
-
-    copy = deployment.database.run(story)
-    job.writes(blob_key)
-    return copy
-
-
 def _store(deployment: Deployment, job: Job, copy: Image, blob_key: BlobKey) -> Disk:
     """Write the source's bytes as the copy's blob; return the copy's disk as it would be."""
     operation = job.operation
@@ -235,7 +222,7 @@ def _store(deployment: Deployment, job: Job, copy: Image, blob_key: BlobKey) -> 
         disk_index=0,
     )
     source = download.disk
-    blobs, wrapped_data_key = _blobs_for_writing(deployment, copy, blob_key)
+    blobs, wrapped_data_key = blobs_for_writing(deployment, copy, blob_key)
     writer = blobs.open_writer(blob_key)
     try:
         for chunk in download.chunks:
@@ -263,22 +250,13 @@ def _store(deployment: Deployment, job: Job, copy: Image, blob_key: BlobKey) -> 
     )
 
 
-def _blobs_for_writing(
-    deployment: Deployment, copy: Image, blob_key: BlobKey
-) -> tuple[BlobStore, bytes]:
-    if copy.encryption_key_id is None:
-        return deployment.blobs, b""
-    data_key = deployment.keys.new_data_key(copy.encryption_key_id, context=blob_key)
-    return SealedBlobs(deployment.blobs, data_key.plaintext), data_key.wrapped
-
-
 def _finish(deployment: Deployment, tx: Transaction, operation: Operation, disk: Disk) -> bytes:
     """Make the copy complete, in the transaction that ends its operation; return the answer."""
     caller = caller_of(operation)
     # Under its lock, so that nothing is copied to its end once an unsharing or a deletion has returned.
     source = see_locked(deployment, tx, caller, operation.source_image_id)
     view = tx.images.lock(operation.image_id, caller.tenant_id, now=deployment.now)
-    assert view is not None  # see _reserve
+    assert view is not None  # see reserve_blob
     copy = replace(view.image, state=ImageState.ACTIVE, disks=(disk,))
     attempt = CopyAttempt(
         caller=caller,

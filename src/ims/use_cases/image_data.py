@@ -180,7 +180,7 @@ def _store(
 ) -> Disk:
     """Write what arrives as a blob, visible once it is complete and found good; return the disk."""
     blob_key = _blob_key(reserved.disk.upload_id)
-    blobs, wrapped_data_key = _blobs_for_writing(deployment, reserved.image, blob_key)
+    blobs, wrapped_data_key = blobs_for_writing(deployment, reserved.image, blob_key)
     writer = blobs.open_writer(blob_key)
     try:
         filled = _receive(deployment, reserved, announced, chunks, writer)
@@ -364,10 +364,13 @@ def with_disk(image: Image, disk: Disk) -> Image:
     return replace(image, disks=disks)
 
 
-def _blobs_for_writing(
+def blobs_for_writing(
     deployment: Deployment, image: Image, blob_key: BlobKey
 ) -> tuple[BlobStore, bytes]:
-    """Return where to write a disk, and its data key, wrapped; an unencrypted image's has none."""
+    """Return where to write a disk, and its data key, wrapped; an unencrypted image's has none.
+
+    Raises Rejection KEY_UNAVAILABLE.
+    """
     if image.encryption_key_id is None:
         return deployment.blobs, b""
     data_key = deployment.keys.new_data_key(image.encryption_key_id, context=blob_key)

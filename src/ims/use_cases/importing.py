@@ -10,8 +10,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ims.blob_store.interface import BlobDeleted, BlobStore
-from ims.blob_store.sealed import SealedBlobs
+from ims.blob_store.interface import BlobDeleted
 from ims.disk_files.inspection import Inspection
 from ims.disk_files.ova import disk_in_ova
 from ims.domain.audit import Action
@@ -35,6 +34,7 @@ from ims.rules.image_data import (
 from ims.rules.states import state_of_filling
 from ims.use_cases.deployment import Deployment, in_one_transaction, key_is_usable, see_locked
 from ims.use_cases.image_data import (
+    blobs_for_writing,
     empty_the_disk_of,
     give_up_now_or_later,
     judged,
@@ -43,7 +43,7 @@ from ims.use_cases.image_data import (
     upload_attempt,
     with_disk,
 )
-from ims.use_cases.jobs import Interrupted, Job, caller_of, to_request
+from ims.use_cases.jobs import Interrupted, Job, caller_of, reserve_blob, to_request
 from ims.use_cases.trail import record_image
 
 if TYPE_CHECKING:
@@ -125,7 +125,8 @@ class Importing:
 
     def do(self, deployment: Deployment, job: Job) -> None:
         blob_key = BlobKey(deployment.new_id())
-        image, disk = _reserve(deployment, job, blob_key)
+        image = reserve_blob(deployment, job, blob_key)
+        disk = image.disks[job.operation.request["diskIndex"]]
         try:
             stored = _store(deployment, job, image, disk, blob_key)
             job.succeed(lambda tx: _finish(deployment, tx, job.operation, stored))
@@ -146,22 +147,6 @@ class Importing:
                 action=Action.ABANDON_IMPORT,
                 by=by,
             )
-
-
-def _reserve(deployment: Deployment, job: Job, blob_key: BlobKey) -> tuple[Image, Disk]:
-    """Note that a blob is going to be written for the disk; return the image and the disk."""
-
-    def story(tx: Transaction) -> tuple[Image, Disk]:
-        job.fence(tx)
-        view = tx.images.lock(job.operation.image_id, NOBODY, now=deployment.now, governing=True)
-        assert view is not None  # nobody removes an image that is SAVING but who ends its operation
-        until = deployment.now() + deployment.operation_lease
-        tx.pending_blobs.add(blob_key, view.image.id, until=until)
-        return view.image, view.image.disks[job.operation.request["diskIndex"]]
-
-    image, disk = deployment.database.run(story)
-    job.writes(blob_key)
-    return image, disk
 
 
 def _store(deployment: Deployment, job: Job, image: Image, disk: Disk, blob_key: BlobKey) -> Disk:
@@ -217,7 +202,7 @@ def _write(
 
     Raises Rejection when it cannot be one.
     """
-    blobs, wrapped_data_key = _blobs_for_writing(deployment, image, blob_key)
+    blobs, wrapped_data_key = blobs_for_writing(deployment, image, blob_key)
     inspection = Inspection(disk.format)
     writer = blobs.open_writer(blob_key)
     try:
@@ -252,15 +237,6 @@ def _refuse_another_digest(
         report=DiskFileReport(format=disk.format, described_as=disk.format, capacity_bytes=0),
     )
     enforce((the_file_has_its_announced_digest,), arrived)
-
-
-def _blobs_for_writing(
-    deployment: Deployment, image: Image, blob_key: BlobKey
-) -> tuple[BlobStore, bytes]:
-    if image.encryption_key_id is None:
-        return deployment.blobs, b""
-    data_key = deployment.keys.new_data_key(image.encryption_key_id, context=blob_key)
-    return SealedBlobs(deployment.blobs, data_key.plaintext), data_key.wrapped
 
 
 def _finish(deployment: Deployment, tx: Transaction, operation: Operation, stored: Disk) -> bytes:

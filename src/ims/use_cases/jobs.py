@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from ims.domain.caller import Caller, Role
-from ims.domain.image import BlobKey
+from ims.domain.image import BlobKey, Image
 from ims.domain.operation import Operation, OperationState
 from ims.domain.rejection import Category, Reason, Rejection, reject
-from ims.domain.tenant import Region
+from ims.domain.tenant import NOBODY, Region
 from ims.repository.database import Transaction
 from ims.use_cases.deployment import Deployment
 
@@ -124,6 +124,22 @@ class Job:
         ended = ended_now(self._deployment, replace(operation, done_bytes=self.done_bytes))
         if not tx.operations.end(ended):
             raise Lost
+
+
+def reserve_blob(deployment: Deployment, job: Job, blob_key: BlobKey) -> Image:
+    """Note that a blob is going to be written for the image that the operation makes; return that."""
+
+    def story(tx: Transaction) -> Image:
+        job.fence(tx)
+        view = tx.images.lock(job.operation.image_id, NOBODY, now=deployment.now, governing=True)
+        assert view is not None  # nobody removes an image that is SAVING but who ends its operation
+        until = deployment.now() + deployment.operation_lease
+        tx.pending_blobs.add(blob_key, view.image.id, until=until)
+        return view.image
+
+    image = deployment.database.run(story)
+    job.writes(blob_key)
+    return image
 
 
 class Jobs:
