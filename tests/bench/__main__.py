@@ -16,7 +16,12 @@ PARTS: dict[str, tuple[Part, ...]] = {
     "oracle": (oracle.hidden_from_never_existed,),
     "writes": (writes.one_tenants_counter,),
     "memory": (memory.idle_worker,),
-    "transfers": (transfers.one_large_file,),
+    "transfers": (
+        transfers.one_large_file,
+        transfers.encrypted_files,
+        transfers.calls_beside_transfers,
+        transfers.copy_of_a_large_image,
+    ),
 }
 """What is measured; a new figure is one function more."""
 

@@ -1,23 +1,37 @@
 """Memory and speed of a worker while one large file goes up and comes down again."""
 
 import hashlib
+import json
 import os
+import statistics
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import grpc
+import sqlalchemy as sa
 
 from bench.bare import STREAM, BareServer
+from bench.databases import engine_of
 from bench.figures import Figure
-from bench.medians import in_turns
+from bench.medians import in_turns, percentile
 from bench.session import Session, method
 from calling import Tenant, request_class
+from ims.domain.image import GIB, KeyId
+from ims.providers.keys import add_key
+from ims.repository.tables import images
 from serving import Server
 
 MIB = 1024**2
 PEAK_MIB = 150
+KEY = KeyId("bench")
+TRANSFERS = 16
+PAUSE_SECONDS = 0.1
+"""Between two chunks of one of many downloads: some 10 MiB a second each, as over a network."""
 OPTIONS = [("grpc.max_receive_message_length", 8 * MIB)]
 
 
@@ -87,6 +101,134 @@ def one_large_file(session: Session) -> Iterator[Figure]:
         unit="MiB",
         at_most=PEAK_MIB,
     )
+
+
+def encrypted_files(session: Session) -> Iterator[Figure]:
+    """Upload and download of an encrypted image ÷ of one that is not."""
+    size_mib = 64 if session.quick else 1024
+    source, digest = _a_file(session.folder / "encrypted.raw", size_mib)
+    with session.serving(session.databases.url("SQLite", "encrypted"), workers=1) as server:
+        add_key(server.data / "keys.toml", KEY)
+        tenant = Tenant(server.target, "bench")
+        ids: dict[str, str] = {}
+
+        def upload(kind: str) -> None:
+            key = {"encryption_key_id": KEY} if kind == "sealed" else {}
+            image = tenant.create(f"{kind}-{time.monotonic_ns()}", **key)
+            tenant.call("UploadImageData", _messages(image.id, source, digest))
+            ids[kind] = image.id
+
+        up = in_turns(
+            {kind: _seconds(partial(upload, kind)) for kind in ("sealed", "plain")},
+            rounds=1 if session.quick else 5,
+        )
+        down = in_turns(
+            {kind: partial(_download, server, ids[kind], size_mib) for kind in ids},
+            rounds=2 if session.quick else 5,
+        )
+        tenant.close()
+    source.unlink()
+    for name, turns in (("upload", up), ("download", down)):
+        yield Figure(
+            name=f"{name}, encrypted ÷ unencrypted",
+            value=turns.ratio("plain", "sealed"),
+            at_least=0.7,
+            details={"spread": turns.ratios("plain", "sealed")},
+        )
+
+
+def calls_beside_transfers(session: Session) -> Iterator[Figure]:
+    """GetImage's p99, and memory, beside 16 running downloads ÷ without any."""
+    size_mib = 64 if session.quick else 256
+    source, digest = _a_file(session.folder / "beside.raw", size_mib)
+    with session.serving(session.databases.url("SQLite", "beside"), workers=1) as server:
+        tenant = Tenant(server.target, "bench")
+        image = tenant.create("one")
+        tenant.call("UploadImageData", _messages(image.id, source, digest))
+        calls = 200 if session.quick else 2_000
+        alone = percentile(_latencies(tenant, image.id, calls), 0.99)
+        before_mib = server.memory_mib()
+        ended = threading.Event()
+        with ThreadPoolExecutor(TRANSFERS) as threads:
+            running = [
+                threads.submit(_download_until, server, image.id, ended) for _ in range(TRANSFERS)
+            ]
+            beside = percentile(_latencies(tenant, image.id, calls), 0.99)
+            during_mib = server.memory_mib()
+            ended.set()
+            for each in running:
+                each.result()
+        tenant.close()
+    source.unlink()
+    yield Figure(
+        name=f"GetImage's p99 beside {TRANSFERS} running downloads ÷ without",
+        value=beside / alone,
+        at_most=3,
+    )
+    yield Figure(
+        name="memory of a worker for each running download",
+        value=max(0.0, during_mib - before_mib) / TRANSFERS,
+        unit="MiB",
+        at_most=24,
+    )
+
+
+def copy_of_a_large_image(session: Session) -> Iterator[Figure]:
+    """CopyImage of an image of 100 GiB whose bytes stay as they are."""
+    url = session.databases.url("SQLite", "copies")
+    with session.serving(url, workers=1) as server:
+        tenant = Tenant(server.target, "bench")
+        image = tenant.create("large", type="SYSTEM_DISK")
+        tenant.upload(image.id, b"small")
+        _grow_on_record(server, url, image.id, 100 * GIB)
+        seconds = [
+            _seconds(partial(tenant.copied, image.id, f"copy-{number}"))()
+            for number in range(3 if session.quick else 20)
+        ]
+        tenant.close()
+    yield Figure(
+        name="CopyImage of 100 GiB within the region",
+        value=statistics.median(seconds),
+        unit="s",
+        at_most=1,
+        details={"spread": [min(seconds), max(seconds)]},
+    )
+
+
+def _grow_on_record(server: Server, url: str, image_id: str, size_bytes: int) -> None:
+    """Make an image's only blob a sparse file of that size, and the record say so."""
+    (blob,) = (path for path in (server.data / "blobs" / "blobs").rglob("*") if path.is_file())
+    os.truncate(blob, size_bytes)
+    engine = engine_of(url)
+    with engine.begin() as connection:
+        said = connection.execute(sa.select(images.c.disks).where(images.c.id == image_id)).scalar_one()
+        disks = json.dumps([{**json.loads(said)[0], "size_bytes": size_bytes}])
+        connection.execute(
+            images.update().where(images.c.id == image_id).values(disks=disks, size_bytes=size_bytes)
+        )
+    engine.dispose()
+
+
+def _latencies(tenant: Tenant, image_id: str, calls: int) -> list[float]:
+    return [_seconds(partial(tenant.GetImage, image_id=image_id))() for _ in range(calls)]
+
+
+def _download_until(server: Server, image_id: str, ended: threading.Event) -> None:
+    """Download again and again, at the pace of a client on a network, until it is told to end."""
+    with grpc.insecure_channel(server.target, OPTIONS) as channel:
+        stream = channel.unary_stream(method("DownloadImageData"))
+        request = request_class("DownloadImageData")(image_id=image_id).SerializeToString()
+        while not ended.is_set():
+            for _ in stream(request, metadata=[("ims-tenant", "bench")]):
+                if ended.wait(PAUSE_SECONDS):
+                    break
+
+
+def _a_file(path: Path, size_mib: int) -> tuple[Path, str]:
+    with path.open("wb") as file:
+        file.writelines(_blocks(size_mib))
+    with path.open("rb") as file:
+        return path, hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _seconds(work: Callable[[], object]) -> Callable[[], float]:

@@ -462,7 +462,8 @@ def _judge_again(deployment: Deployment, caller: Caller, attempt: DownloadAttemp
         may_be_read = reading.images.may_be_read(
             attempt.image.id, reader, caller=service, now=deployment.now()
         )
-        if may_be_read and not attempt.image.encrypted:
+        # An image's key is never another one; whether it is usable may change at any time.
+        if may_be_read and key_is_usable(deployment, attempt.image):
             return
         if service != reader:
             refuse_suspended(reading, service)
