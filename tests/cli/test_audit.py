@@ -31,7 +31,7 @@ def test_everything_is_exported_as_json_lines(ims: Ims, owner, recipient, tiny):
     governors = ims("audit", "export", "--for-tenant", owner, tenant="governor", roles="admin")
 
     actions = [json.loads(line)["action"] for line in lines]
-    assert actions == ["CreateImage", "UploadImageData", "UploadImageData", "ShareImage"]
+    assert actions == ["CreateImage", "StartUpload", "FinishUpload", "ShareImage"]
     assert [json.loads(line)["action"] for line in some] == ["ShareImage"]
     assert governors.stdout.splitlines() == lines
 
