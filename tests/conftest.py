@@ -22,6 +22,10 @@ from ims.providers.keys import add_key
 from ims.repository.database import Database
 from ims.settings import Settings
 from ims.use_cases.deployment import Deployment
+from radosgw import PROGRAMS, SharedRadosgw
+
+if TYPE_CHECKING:
+    from buckets import S3Server
 
 # The time a single example takes says nothing on a shared machine.
 hypothesis_settings.register_profile("ims", deadline=None, print_blob=True)
@@ -116,6 +120,18 @@ def key_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["OpenBao"]:
 def transit(key_server: "OpenBao") -> "Transit":
     """An empty transit engine of a real key server."""
     return key_server.transit()
+
+
+def radosgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator["S3Server"]:
+    """A real S3 server, the same for all processes of a test run."""
+    from buckets import S3Server  # noqa: PLC0415 - the libraries of S3 take a second to import
+
+    for program in PROGRAMS:
+        needs(shutil.which(program), program)
+    folder = tmp_path_factory.getbasetemp()
+    shared = SharedRadosgw(folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder)
+    yield S3Server(**shared.told)
+    shared.close()
 
 
 MakeCatalogue = Callable[[], str]

@@ -1,0 +1,793 @@
+"""The store in a bucket, on a real Ceph and on moto."""
+
+import hashlib
+import os
+import random
+import subprocess
+import sys
+import textwrap
+import threading
+import urllib.error
+import urllib.request
+from contextlib import suppress
+
+import pytest
+
+from blob_store.contract import (
+    BYTES,
+    CHUNK,
+    END,
+    KEY,
+    OTHER_KEY,
+    BlobStoreContract,
+    assert_damaged,
+    commit,
+    content,
+)
+from blob_store.resumption import ResumptionContract
+from buckets import moto
+from ims.blob_store import s3_bucket
+from ims.blob_store.interface import BlobBusy, BlobDeleted, KeyInUse
+from ims.blob_store.s3 import S3BlobStore
+from ims.blob_store.s3_bucket import UnusableBucket
+from ims.blob_store.s3_record import MIB, MIN_PART_BYTES, Places, Record, part_size
+from ims.blob_store.sealed import SealedBlobs, kept_bytes, resume_writer
+from ims.domain.rejection import Category, Reason, Rejection
+
+SMALL_PART = 300_000
+# What differs between stores is found out by all the other tests.
+ON_CEPH = pytest.mark.parametrize("server", ["radosgw"], indirect=True, scope="session")
+ON_MOTO = pytest.mark.parametrize("server", ["moto"], indirect=True, scope="session")
+PREFIX = "region-1/"
+
+
+@pytest.fixture(scope="session", params=["moto", "radosgw"])
+def server(request):
+    if request.param == "radosgw":
+        yield request.getfixturevalue("radosgw")
+    else:
+        with moto() as made:
+            yield made
+
+
+@pytest.fixture(scope="session")
+def session_bucket(server):
+    return server.new_bucket()
+
+
+@pytest.fixture(scope="session")
+def connection(server, session_bucket):
+    """What most tests reach the bucket with: making it takes longer than they do."""
+    bucket = server.bucket(session_bucket)
+    yield bucket
+    bucket.close()
+
+
+@pytest.fixture
+def prefix():
+    """A place of its own for each test."""
+    return f"{random.Random(os.urandom(8)).getrandbits(64):x}/"
+
+
+@pytest.fixture
+def open_store(server, session_bucket, connection, prefix):
+    """Open the test's store once more, as another instance would."""
+    opened = []
+
+    def open_it(*, part_bytes=SMALL_PART, **changes):
+        bucket = connection
+        if changes:
+            bucket = server.bucket(session_bucket, **changes)
+            opened.append(bucket)
+        return S3BlobStore(bucket, prefix=prefix, part_bytes=part_bytes)
+
+    yield open_it
+    for bucket in opened:
+        bucket.close()
+
+
+@pytest.fixture
+def blobs(open_store):
+    return open_store()
+
+
+@pytest.fixture
+def elsewhere(open_store):
+    return open_store()
+
+
+@pytest.fixture(scope="session")
+def client(server):
+    made = server.client()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def there(client, session_bucket, prefix):
+    """Tell all that is in the test's store: objects, and how many unfinished uploads."""
+
+    def look():
+        objects = client.list_objects_v2(Bucket=session_bucket, Prefix=prefix).get("Contents", [])
+        uploads = client.list_multipart_uploads(Bucket=session_bucket, Prefix=prefix).get("Uploads", [])
+        return {each["Key"].removeprefix(prefix) for each in objects}, len(uploads)
+
+    return look
+
+
+def die(writer):
+    """Have a writer end as a power cut would end it, with what was on its way arrived."""
+    writer._settle()
+    writer._end()
+
+
+def assert_unavailable(rejection):
+    assert (rejection.category, rejection.reason) == (Category.UNAVAILABLE, Reason.STORAGE_UNAVAILABLE)
+    assert "/" not in str(rejection)
+
+
+class TestContract(BlobStoreContract):
+    pass
+
+
+@ON_MOTO
+class TestContractInOnePiece(BlobStoreContract):
+    @pytest.fixture
+    def blobs(self, open_store):
+        return open_store(part_bytes=8 * MIB)
+
+
+@ON_MOTO
+class TestContractSealed(BlobStoreContract):
+    @pytest.fixture
+    def blobs(self, open_store):
+        return SealedBlobs(open_store(), bytes(32))
+
+
+class TestResumption(ResumptionContract):
+    pass
+
+
+@ON_MOTO
+class TestResumptionInOnePiece(ResumptionContract):
+    @pytest.fixture
+    def blobs(self, open_store):
+        return open_store(part_bytes=8 * MIB)
+
+
+class TestLayout:
+    @pytest.fixture
+    def short_pages(self, open_store):
+        """A store that is told no more than two things at a time."""
+        store = open_store(region="us-east-1")
+        for operation, most in (
+            ("ListObjectsV2", "MaxKeys"),
+            ("ListParts", "MaxParts"),
+            ("ListMultipartUploads", "MaxUploads"),
+        ):
+            store._bucket._client.meta.events.register(
+                f"provide-client-params.s3.{operation}",
+                lambda params, most=most, **_: {**params, most: 2},
+            )
+        return store
+
+    @pytest.mark.parametrize("size", [END, 1000])
+    def test_a_blob_is_one_object_and_nothing_else_is_left_of_its_writing(self, blobs, there, size):
+        commit(blobs, KEY, BYTES[:size])
+
+        assert there() == ({f"blobs/{KEY}"}, 0)
+
+    @pytest.mark.parametrize("size", [END, 1000])
+    def test_a_discarded_blob_leaves_nothing(self, blobs, there, size):
+        writer = blobs.open_writer(KEY)
+        writer.write(BYTES[:size])
+        writer.discard()
+
+        assert there() == (set(), 0)
+
+    @pytest.mark.parametrize("size", [END, 1000])
+    def test_a_blob_that_is_deleted_while_it_waits_leaves_nothing(self, blobs, there, size):
+        writer = blobs.resume_writer(KEY)
+        writer.write(BYTES[:size])
+        writer.suspend()
+        assert there() != (set(), 0)
+
+        blobs.delete(KEY)
+
+        assert there() == (set(), 0)
+
+    def test_a_blob_of_many_writers_leaves_nothing_but_itself(self, blobs, elsewhere, there):
+        for store in (blobs, elsewhere) * 3:
+            writer = store.resume_writer(KEY)
+            writer.write(BYTES[writer.size_bytes : writer.size_bytes + 333_333])
+            writer.suspend()
+        writer = blobs.resume_writer(KEY)
+        assert writer.size_bytes == 6 * 333_333
+        writer.write(BYTES[writer.size_bytes :])
+        writer.commit()
+
+        assert content(blobs, KEY) == BYTES
+        assert there() == ({f"blobs/{KEY}"}, 0)
+
+    def test_uploads_that_nobody_goes_on_with_end_with_the_commit(
+        self, blobs, there, client, session_bucket, prefix
+    ):
+        writer = blobs.open_writer(KEY)
+        client.create_multipart_upload(Bucket=session_bucket, Key=f"{prefix}blobs/{KEY}")
+        writer.write(BYTES)
+        writer.commit()
+
+        assert there() == ({f"blobs/{KEY}"}, 0)
+
+    def test_what_belongs_to_a_key_that_begins_alike_is_left_alone(self, blobs, there):
+        longer = KEY + "-and-more"
+        writer = blobs.resume_writer(longer)
+        writer.write(BYTES)
+        writer.suspend()
+
+        commit(blobs, KEY, BYTES)
+        blobs.delete(KEY)
+
+        assert blobs.kept_bytes(longer) == END
+        blobs.delete(longer)
+        assert there() == (set(), 0)
+
+    def test_objects_that_are_no_blobs_are_no_keys(self, blobs, client, session_bucket, prefix):
+        commit(blobs, KEY, BYTES)
+        for name in ("blobs/Upper", "blobs/a/b", "notes.txt"):
+            client.put_object(Bucket=session_bucket, Key=prefix + name, Body=b"")
+
+        assert list(blobs.keys()) == [KEY]
+
+    def test_lists_of_many_pages_are_read_to_their_end(self, short_pages, there):
+        keys = {f"k{number}" for number in range(5)}
+        for key in keys:
+            commit(short_pages, key, b"x")
+        writer = short_pages.resume_writer(KEY)
+        writer.write(BYTES)
+        writer.suspend()
+
+        assert set(short_pages.keys()) == keys
+        assert short_pages.kept_bytes(KEY) == END
+        for key in (*keys, KEY):
+            short_pages.delete(key)
+        assert there() == (set(), 0)
+
+    @pytest.mark.parametrize("key", ["", "a", "..", "a/b", "AA", "-a", "a" * 129, "a.b"])
+    def test_a_key_that_could_be_another_object_is_refused(self, blobs, there, key):
+        for use in (blobs.open_writer, blobs.resume_writer, blobs.size_bytes, blobs.delete):
+            with pytest.raises(ValueError, match="A blob's key is"):
+                use(key)
+        assert there() == (set(), 0)
+
+
+class TestParts:
+    def test_all_parts_are_as_large_as_stores_ask_for(self, open_store, client, session_bucket, prefix):
+        blobs = open_store(part_bytes=MIN_PART_BYTES)
+        data = random.Random(2).randbytes(2 * MIN_PART_BYTES + 1)
+        writer = blobs.open_writer(KEY)
+        for place in range(0, len(data), CHUNK):
+            writer.write(data[place : place + CHUNK])
+        writer._settle()
+        name = f"{prefix}blobs/{KEY}"
+        uploads = client.list_multipart_uploads(Bucket=session_bucket, Prefix=name)["Uploads"]
+        parts = client.list_parts(Bucket=session_bucket, Key=name, UploadId=uploads[0]["UploadId"])
+        writer.commit()
+
+        assert [part["Size"] for part in parts["Parts"]] == [MIN_PART_BYTES] * 2
+        assert content(blobs, KEY) == data
+        assert writer.sha256 == hashlib.sha256(data).hexdigest()
+
+    def test_a_tib_and_what_sealing_adds_fits_into_the_parts_there_are(self):
+        for part_bytes in (MIN_PART_BYTES, 8 * MIB, 64 * MIB):
+            total = sum(part_size(number, part_bytes) for number in range(1, 10_001))
+
+            assert total > 1024**4 * 1.05
+        assert part_size(4_000, 8 * MIB) == 8 * MIB
+        assert part_size(10_000, 8 * MIB) <= 5 * 1024**3
+        with pytest.raises(Rejection) as full:
+            part_size(10_001, 8 * MIB)
+        assert full.value.reason is Reason.STORAGE_FULL
+
+    @pytest.mark.parametrize(
+        ("first_bytes", "step_bytes"), [(0, 1), (40, CHUNK + 16), (40, 7), (40, 6 * MIB), (0, 9 * MIB)]
+    )
+    @pytest.mark.parametrize("part_bytes", [MIN_PART_BYTES, 8 * MIB])
+    def test_a_part_ends_where_a_writer_could_go_on(self, first_bytes, step_bytes, part_bytes):
+        places = Places(first_bytes=first_bytes, step_bytes=step_bytes)
+        begin = 0
+        for number in (*range(1, 30), 5_000, 8_000):
+            end = places.part_end(number, begin, part_bytes)
+
+            assert end - begin >= MIN_PART_BYTES
+            assert end == 0 or (end - first_bytes) % step_bytes == 0
+            assert end - begin < max(part_size(number, part_bytes), MIN_PART_BYTES + step_bytes + 40)
+            begin = end
+
+
+class TestResuming:
+    def test_what_a_dead_writer_had_sent_is_kept(self, blobs, elsewhere):
+        writer = blobs.resume_writer(KEY)
+        writer.write(BYTES)
+        die(writer)
+
+        another = elsewhere.resume_writer(KEY)
+
+        assert another.size_bytes == END // SMALL_PART * SMALL_PART
+        another.write(BYTES[another.size_bytes :])
+        another.commit()
+        assert content(blobs, KEY) == BYTES
+
+    def test_what_a_killed_process_had_sent_is_kept(self, server, session_bucket, prefix, blobs):
+        script = """
+            import os, signal, sys
+            from ims.blob_store.s3 import S3BlobStore
+            from ims.blob_store.s3_bucket import BucketAddress, S3Bucket
+            name, prefix, url, key_id, secret, key, part_bytes = sys.argv[1:]
+            bucket = S3Bucket(BucketAddress(name=name, endpoint_url=url, region="us-east-1",
+                access_key_id=key_id, secret_access_key=secret, path_style=True))
+            writer = S3BlobStore(bucket, prefix=prefix, part_bytes=int(part_bytes)).resume_writer(key)
+            for _ in range(20):
+                writer.write(b"x" * 100_000)
+            os.kill(os.getpid(), signal.SIGKILL)
+        """
+        arguments = [session_bucket, prefix, server.endpoint_url, server.access_key_id]
+        arguments += [server.secret_access_key, KEY, str(SMALL_PART)]
+        killed = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(script), *arguments], check=False, timeout=60
+        )
+        assert killed.returncode == -9
+
+        writer = blobs.resume_writer(KEY)
+
+        # All but the part that was on its way and the one that was filling.
+        assert writer.size_bytes % SMALL_PART == 0
+        assert writer.size_bytes >= 2_000_000 // SMALL_PART * SMALL_PART - SMALL_PART
+        writer.write(b"y" * 10)
+        writer.commit()
+        assert content(blobs, KEY) == b"x" * (writer.size_bytes - 10) + b"y" * 10
+
+    def test_a_suspended_writer_keeps_all_but_a_dead_one_after_it_no_less(self, blobs, elsewhere):
+        writer = blobs.resume_writer(KEY)
+        writer.write(BYTES[:700_000])
+        writer.suspend()
+        writer = elsewhere.resume_writer(KEY)
+        writer.write(BYTES[700_000:710_000])
+        die(writer)
+
+        assert blobs.kept_bytes(KEY) == 700_000
+        writer = blobs.resume_writer(KEY)
+        writer.write(BYTES[700_000:])
+        writer.commit()
+        assert content(blobs, KEY) == BYTES
+
+    def test_a_blob_is_finished_whose_last_part_had_come_before_a_crash(self, blobs, elsewhere):
+        writer = blobs.resume_writer(KEY)
+        writer.write(BYTES)
+        writer._wait_until_sent()
+        writer._send(writer._next_number, writer._part)
+        die(writer)
+
+        writer = elsewhere.resume_writer(KEY)
+
+        assert writer.size_bytes == END // SMALL_PART * SMALL_PART
+        writer.write(BYTES[writer.size_bytes :])
+        writer.commit()
+        assert content(blobs, KEY) == BYTES
+
+    def test_parts_of_another_size_than_one_would_make_are_gone_on_with(self, blobs, open_store):
+        writer = blobs.resume_writer(KEY)
+        writer.write(BYTES[:CHUNK])
+        writer.suspend()
+
+        writer = open_store(part_bytes=500_000).resume_writer(KEY)
+
+        assert writer.size_bytes == CHUNK
+        writer.write(BYTES[CHUNK:])
+        writer.commit()
+        assert content(blobs, KEY) == BYTES
+
+    def test_what_was_opened_as_new_can_be_gone_on_with(self, blobs, elsewhere):
+        writer = blobs.open_writer(KEY)
+        writer.write(BYTES[:CHUNK])
+        writer.suspend()
+        with pytest.raises(KeyInUse):
+            blobs.open_writer(KEY)
+
+        writer = elsewhere.resume_writer(KEY)
+
+        assert writer.size_bytes == CHUNK
+        with pytest.raises(KeyInUse):
+            blobs.open_writer(KEY)
+        with pytest.raises(ValueError, match="without hashing"):
+            _ = writer.sha256
+        writer.discard()
+
+    @pytest.mark.parametrize("size", [1000, CHUNK])
+    def test_a_writer_is_told_that_another_has_gone_on(self, blobs, elsewhere, size):
+        first = blobs.resume_writer(KEY)
+        first.write(BYTES[:size])
+        first._settle()
+        second = elsewhere.resume_writer(KEY)
+        second.write(BYTES[second.size_bytes :])
+
+        with pytest.raises(BlobDeleted):
+            first.commit()
+        first.discard()
+
+        second.commit()
+        assert content(blobs, KEY) == BYTES
+
+    @pytest.mark.parametrize("ending", ["discard", "suspend"])
+    def test_a_writer_that_another_has_followed_leaves_that_ones_bytes_alone(
+        self, blobs, elsewhere, ending
+    ):
+        first = blobs.resume_writer(KEY)
+        first.write(BYTES[:CHUNK])
+        first._settle()
+        second = elsewhere.resume_writer(KEY)
+        second.write(BYTES[second.size_bytes : 2 * CHUNK])
+
+        if ending == "discard":
+            first.discard()
+        else:
+            with pytest.raises(BlobDeleted):
+                first.suspend()
+
+        second.suspend()
+        third = blobs.resume_writer(KEY)
+        assert third.size_bytes == 2 * CHUNK
+        third.write(BYTES[2 * CHUNK :])
+        third.commit()
+        assert content(blobs, KEY) == BYTES
+
+    def test_a_part_that_arrives_after_another_went_on_gets_into_nothing(self, blobs, elsewhere):
+        """Its bytes may be others: each writer of a sealed blob seals them anew."""
+        first = blobs.resume_writer(KEY)
+        first.write(b"1" * SMALL_PART)
+        first._settle()
+        first.write(b"1" * (SMALL_PART - 1))
+        late, name, upload_id = first._part, first._record.blob, first._upload_id
+        second = elsewhere.resume_writer(KEY)
+        second.write(b"2" * (SMALL_PART + 1))
+        second._settle()
+        late.write(memoryview(b"1"))
+        first._bucket.put_part(name, upload_id, first._next_number, late.rewound())
+        die(first)
+        die(second)
+
+        third = blobs.resume_writer(KEY)
+
+        assert third.size_bytes == 2 * SMALL_PART
+        third.write(b"3")
+        third.commit()
+        assert content(blobs, KEY) == b"1" * SMALL_PART + b"2" * SMALL_PART + b"3"
+
+    @pytest.mark.parametrize("claims", [0, 1])
+    @pytest.mark.parametrize("dies", [False, True])
+    def test_parts_that_arrive_while_another_goes_on_do_not_mislead_it(
+        self, blobs, elsewhere, monkeypatch, claims, dies
+    ):
+        """Nor whoever comes after it, should it die in between."""
+        first = blobs.resume_writer(KEY)
+        first.write(b"1" * SMALL_PART)
+        first._settle()
+        claim = Record._claim
+        made = []
+
+        def claim_late(record, mark):
+            if len(made) == claims:
+                monkeypatch.setattr(Record, "_claim", claim)
+                with suppress(BlobDeleted):
+                    first.write(b"1" * 3 * SMALL_PART)
+                die(first)
+                if dies:
+                    claim(record, mark)
+                    raise KeyboardInterrupt
+            made.append(mark)
+            return claim(record, mark)
+
+        monkeypatch.setattr(Record, "_claim", claim_late)
+        try:
+            second = elsewhere.resume_writer(KEY)
+        except KeyboardInterrupt:
+            second = elsewhere.resume_writer(KEY)
+
+        begun = second.size_bytes
+        assert begun == (SMALL_PART if claims else 4 * SMALL_PART)
+        second.write(b"2" * 5 * SMALL_PART)
+        second.commit()
+        assert content(blobs, KEY) == b"1" * begun + b"2" * 5 * SMALL_PART
+
+    def test_of_two_that_go_on_at_the_same_moment_one_does(self, blobs, elsewhere, monkeypatch):
+        claim = Record._claim
+        meeting = threading.Barrier(2, timeout=30)
+
+        def claim_together(record, mark):
+            if mark.number == 2:
+                meeting.wait()
+            return claim(record, mark)
+
+        blobs.resume_writer(KEY).suspend()
+        monkeypatch.setattr(Record, "_claim", claim_together)
+        busy, writers = [], []
+
+        def go_on(store):
+            try:
+                writers.append(store.resume_writer(KEY))
+            except BlobBusy:
+                busy.append(store)
+
+        threads = [threading.Thread(target=go_on, args=(store,)) for store in (blobs, elsewhere)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert (len(writers), len(busy)) == (1, 1)
+        writers[0].write(BYTES)
+        writers[0].commit()
+        assert content(blobs, KEY) == BYTES
+
+    def test_a_sealed_blob_goes_on_elsewhere_after_a_crash(self, open_store):
+        here, there = open_store(part_bytes=MIN_PART_BYTES), open_store(part_bytes=MIN_PART_BYTES)
+        data, key = random.Random(3).randbytes(17 * MIB + 5), bytes(range(32))
+        writer = resume_writer(here, KEY, key, ())
+        for place in range(0, 12 * MIB, MIB):
+            writer.write(data[place : place + MIB])
+        die(writer._writer)
+
+        kept = kept_bytes(there, KEY)
+        writer = resume_writer(there, KEY, key, writer.runs)
+        assert writer.size_bytes == kept >= 5 * MIB
+        writer.write(data[writer.size_bytes : 14 * MIB])
+        writer.suspend()
+        kept = kept_bytes(here, KEY)
+        writer = resume_writer(here, KEY, key, writer.runs)
+        assert writer.size_bytes == kept >= 13 * MIB
+        writer.write(data[writer.size_bytes :])
+        writer.commit()
+
+        assert content(SealedBlobs(there, key, writer.runs), KEY) == data
+
+
+class TestTrouble:
+    @pytest.fixture
+    def blobs(self, open_store):
+        """A store that nobody else is broken with."""
+        return open_store(region="us-east-1")
+
+    @pytest.fixture
+    def broken(self, blobs, monkeypatch):
+        """Have calls of the library fail from now on, or answer an error."""
+
+        def break_it(code, status, *operations):
+            def answer(*, model, **_):
+                if not operations or model.name in operations:
+                    response = type("Response", (), {"status_code": status})
+                    parsed = {
+                        "Error": {"Code": code, "Message": f"at /secret/{KEY}"},
+                        "ResponseMetadata": {"HTTPStatusCode": status},
+                    }
+                    return response, parsed
+                return None
+
+            blobs._bucket._client.meta.events.register("before-call.s3", answer)
+
+        return break_it
+
+    @pytest.mark.parametrize(
+        ("code", "status", "reason"),
+        [
+            ("QuotaExceeded", 403, Reason.STORAGE_FULL),
+            ("InsufficientStorage", 507, Reason.STORAGE_FULL),
+            ("SlowDown", 503, Reason.STORAGE_UNAVAILABLE),
+            ("AccessDenied", 403, Reason.STORAGE_UNAVAILABLE),
+            ("NoSuchBucket", 404, Reason.STORAGE_UNAVAILABLE),
+            ("Whatever", 400, Reason.STORAGE_UNAVAILABLE),
+        ],
+    )
+    def test_what_the_store_answers_becomes_a_rejection_that_tells_nothing_else(
+        self, blobs, broken, caplog, code, status, reason
+    ):
+        commit(blobs, KEY, BYTES)
+        writer = blobs.open_writer(OTHER_KEY)
+        broken(code, status)
+
+        for use in (
+            lambda: blobs.open_writer(OTHER_KEY),
+            lambda: blobs.resume_writer(OTHER_KEY),
+            lambda: blobs.kept_bytes(OTHER_KEY),
+            lambda: blobs.size_bytes(KEY),
+            lambda: blobs.commit_time(KEY),
+            lambda: content(blobs, KEY),
+            lambda: blobs.delete(KEY),
+            lambda: list(blobs.keys()),
+            writer.commit,
+        ):
+            with pytest.raises(Rejection) as rejected:
+                use()
+            assert rejected.value.reason is reason
+            assert "/" not in str(rejected.value)
+        said = "".join(line.getMessage() for line in caplog.records if line.name.startswith("ims"))
+        assert code in said
+        assert "/secret/" not in said
+        assert KEY not in said
+
+    def test_a_store_that_is_full_is_said_to_be_and_has_its_room_back(self, blobs, broken, there):
+        writer = blobs.open_writer(KEY)
+        writer.write(BYTES[:SMALL_PART])
+        writer._settle()
+        broken("QuotaExceeded", 403, "UploadPart")
+
+        with pytest.raises(Rejection) as full:
+            writer.write(BYTES)
+
+        assert full.value.reason is Reason.STORAGE_FULL
+        assert there() == (set(), 0)
+        with pytest.raises(ValueError, match="closed"):
+            writer.write(b"more")
+
+    def test_what_was_sent_before_a_store_went_away_is_kept_for_who_goes_on(
+        self, blobs, elsewhere, broken
+    ):
+        writer = blobs.resume_writer(KEY)
+        writer.write(BYTES[:SMALL_PART])
+        writer._settle()
+        broken("ServiceUnavailable", 503, "UploadPart")
+
+        with pytest.raises(Rejection) as away:
+            writer.write(BYTES)
+
+        assert_unavailable(away.value)
+        assert elsewhere.kept_bytes(KEY) == SMALL_PART
+
+    def test_a_store_that_cannot_be_reached_is_unavailable(self, open_store, monkeypatch):
+        monkeypatch.setattr(s3_bucket, "_ATTEMPTS", 1)
+        blobs = open_store(endpoint_url="http://127.0.0.1:1")
+
+        with pytest.raises(Rejection) as away:
+            blobs.size_bytes(KEY)
+
+        assert_unavailable(away.value)
+
+    @ON_CEPH  # moto believes everybody and everything
+    def test_a_part_that_is_changed_on_its_way_is_not_kept(self, blobs, monkeypatch):
+        monkeypatch.setattr(s3_bucket, "_md5", lambda body: bytes(16))
+        with pytest.raises(Rejection) as changed:
+            commit(blobs, KEY, BYTES)
+
+        assert_unavailable(changed.value)
+        assert list(blobs.keys()) == []
+
+
+class TestReadingOn:
+    @pytest.fixture
+    def breaking(self, monkeypatch):
+        """Have every so-manieth read of a download break off."""
+
+        def break_every(count):
+            reads = [0]
+            read = s3_bucket.Incoming.read
+
+            def breaking_read(incoming, size_bytes):
+                reads[0] += 1
+                if reads[0] % count == 0:
+                    incoming.close()
+                    raise ConnectionError
+                return read(incoming, min(size_bytes, 50_000))
+
+            monkeypatch.setattr(s3_bucket.Incoming, "read", breaking_read)
+
+        return break_every
+
+    @pytest.mark.parametrize("count", [2, 3, 17])
+    def test_a_download_that_breaks_off_goes_on_from_there(self, blobs, breaking, count):
+        commit(blobs, KEY, BYTES)
+        breaking(count)
+
+        assert content(blobs, KEY) == BYTES
+
+    def test_a_download_that_only_breaks_off_ends(self, blobs, breaking):
+        commit(blobs, KEY, BYTES)
+        breaking(1)
+
+        with pytest.raises(Rejection) as away:
+            content(blobs, KEY)
+
+        assert_unavailable(away.value)
+
+    def test_a_blob_that_is_gone_when_a_download_breaks_off_is_damaged(self, blobs, breaking):
+        commit(blobs, KEY, BYTES)
+        chunks = blobs.read(KEY, offset_bytes=0, length_bytes=END, chunk_bytes=1000)
+        blobs.delete(KEY)
+        breaking(1)
+
+        with pytest.raises(Rejection) as gone:
+            list(chunks)
+
+        assert_damaged(gone.value)
+
+    def test_connections_are_used_again(self, blobs, monkeypatch):
+        commit(blobs, KEY, BYTES)
+        content(blobs, KEY)
+        pools = blobs._bucket._client._endpoint.http_session._manager.pools
+        made = [pools[key].num_connections for key in pools.keys()]  # noqa: SIM118 - no dictionary
+
+        for _ in range(5):
+            content(blobs, KEY)
+
+        assert [pools[key].num_connections for key in pools.keys()] == made  # noqa: SIM118
+
+
+class TestDownloadUrl:
+    def test_whoever_has_the_url_reads_the_blob_and_any_part_of_it(self, blobs):
+        commit(blobs, KEY, BYTES)
+        url = blobs.download_url(KEY, valid_seconds=60, file_name="a disk ü.qcow2")
+
+        with urllib.request.urlopen(url, timeout=10) as whole:
+            assert whole.read() == BYTES
+            assert whole.headers["Content-Disposition"] == (
+                "attachment; filename*=UTF-8''a%20disk%20%C3%BC.qcow2"
+            )
+        part = urllib.request.Request(url, headers={"Range": "bytes=1000-1999"})
+        with urllib.request.urlopen(part, timeout=10) as some:
+            assert some.read() == BYTES[1000:2000]
+
+    @ON_CEPH  # moto believes everybody and everything
+    def test_the_url_is_good_for_nothing_else(self, blobs):
+        commit(blobs, KEY, BYTES)
+        commit(blobs, OTHER_KEY, BYTES)
+        url = blobs.download_url(KEY, valid_seconds=60)
+
+        tries = [
+            urllib.request.Request(url.replace(KEY, OTHER_KEY)),
+            urllib.request.Request(url.replace("Expires=60", "Expires=6000")),
+            urllib.request.Request(url, method="DELETE"),
+            urllib.request.Request(url, method="PUT", data=b"other"),
+        ]
+        for each in tries:
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(each, timeout=10)
+            assert refused.value.code == 403
+            refused.value.close()
+        assert content(blobs, KEY) == BYTES
+
+
+class TestCheck:
+    def test_a_bucket_that_can_be_used_is_left_as_it_was(self, blobs, there):
+        blobs.check()
+
+        assert there() == (set(), 0)
+
+    def test_a_bucket_that_is_not_there_is_named(self, server):
+        store = S3BlobStore(server.bucket("no-such-bucket"))
+
+        with pytest.raises(UnusableBucket, match=r"no-such-bucket.*NoSuchBucket"):
+            store.check()
+        store.close()
+
+    @ON_CEPH  # moto believes everybody and everything
+    def test_a_wrong_secret_is_said_to_be_so_and_not_repeated(self, open_store):
+        store = open_store(secret_access_key="quite-another")
+
+        with pytest.raises(UnusableBucket, match="SignatureDoesNotMatch") as unusable:
+            store.check()
+
+        assert "quite-another" not in str(unusable.value)
+
+    def test_a_store_that_is_away_is_said_to_be_so(self, open_store, monkeypatch):
+        monkeypatch.setattr(s3_bucket, "_ATTEMPTS", 1)
+
+        with pytest.raises(UnusableBucket, match="cannot be used"):
+            open_store(endpoint_url="http://127.0.0.1:1").check()
+
+    def test_an_address_that_is_none_is_said_to_be_so(self, server, session_bucket):
+        with pytest.raises(UnusableBucket, match="nonsense"):
+            server.bucket(session_bucket, endpoint_url="nonsense")
+
+    def test_a_store_that_would_overwrite_is_refused(self, blobs, monkeypatch, there):
+        monkeypatch.setattr(s3_bucket.S3Bucket, "put_new", lambda *_: True)
+
+        with pytest.raises(UnusableBucket, match="If-None-Match"):
+            blobs.check()
