@@ -122,6 +122,7 @@ def transit(key_server: "OpenBao") -> "Transit":
     return key_server.transit()
 
 
+@pytest.fixture(scope="session")
 def radosgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator["S3Server"]:
     """A real S3 server, the same for all processes of a test run."""
     from buckets import S3Server  # noqa: PLC0415 - the libraries of S3 take a second to import

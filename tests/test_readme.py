@@ -12,7 +12,11 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SETTINGS_FILES = [
     block
-    for page in (README, (ROOT / "docs" / "production.md").read_text())
+    for page in (
+        README,
+        (ROOT / "docs" / "storage.md").read_text(),
+        (ROOT / "docs" / "production.md").read_text(),
+    )
     for block in re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 ]
 

@@ -173,3 +173,47 @@ def test_a_key_server_can_stand_in_the_environment(monkeypatch):
 
     assert transit is not None
     assert (transit.timeout_seconds, transit.cache_seconds) == (3, 5)
+
+
+BUCKET = '[s3]\nbucket = "images"\n'
+
+
+def test_a_bucket_is_all_that_has_to_be_said_of_a_store(tmp_path):
+    s3 = load(file_with(tmp_path, BUCKET), {}).s3
+
+    assert s3 is not None
+    assert (s3.bucket, s3.prefix, s3.part_bytes) == ("images", "", 8 * 1024**2)
+
+
+def test_a_secret_is_not_shown(tmp_path):
+    settings = load(file_with(tmp_path, BUCKET + 'access_key_id = "me"\nsecret_access_key = "hush"'), {})
+
+    assert settings.s3.secret_access_key.get_secret_value() == "hush"
+    assert "hush" not in repr(settings) + str(settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('access_key_id = "me"', "goes with"),
+        ('secret_access_key = "hush"', "goes with"),
+        ('access_key_id = "me"\nsecret_access_key = "hush"\nsecret_access_key_file = "f"', "goes with"),
+        ('prefix = "no-slash"', "s3.prefix"),
+        ('prefix = "/slash/"', "s3.prefix"),
+        ('endpoint_url = "s3.example.com"', "s3.endpoint_url"),
+        ('part_bytes = "4.9MiB"', "s3.part_bytes"),
+        ('part_bytes = "513MiB"', "s3.part_bytes"),
+        ("buket = 1", "s3.buket"),
+    ],
+)
+def test_what_is_wrong_with_a_bucket_is_named_and_its_secret_is_not(tmp_path, text, named):
+    with pytest.raises(SettingsError, match=named) as wrong:
+        load(file_with(tmp_path, BUCKET + text), {})
+
+    assert "hush" not in str(wrong.value)
+
+
+def test_parts_of_5_mib_are_the_smallest(tmp_path):
+    s3 = load(file_with(tmp_path, BUCKET + 'part_bytes = "5MiB"'), {}).s3
+
+    assert s3.part_bytes == 5 * 1024**2

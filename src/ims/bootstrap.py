@@ -46,7 +46,7 @@ from ims.servicers.sharing_servicer import SharingServicer
 from ims.servicers.tls import CertificateFiles, Certificates, UnusableCertificate, names_of, no_names
 from ims.servicers.upload_servicer import UploadServicer
 from ims.servicers.use_servicer import UseServicer
-from ims.settings import ClientSetting, OidcSetting, Settings, SettingsError, TransitSetting
+from ims.settings import ClientSetting, OidcSetting, S3Setting, Settings, SettingsError, TransitSetting
 from ims.use_cases.checkup import Finding, check_up
 from ims.use_cases.deployment import Deployment
 from ims.use_cases.executor import Executor
@@ -70,6 +70,7 @@ from ims.v1 import (
 )
 
 if TYPE_CHECKING:
+    from ims.blob_store.s3 import S3BlobStore
     from ims.identity.key_set import KeySet
     from ims.providers.fetching import Fetcher
     from ims.providers.transit import TransitKeys
@@ -338,11 +339,7 @@ def _make_deployment(
     settings: Settings, *, now: Callable[[], datetime], closing: ExitStack
 ) -> Deployment:
     region = Region(settings.region)
-    try:
-        settings.data.mkdir(parents=True, exist_ok=True)
-        blobs = FilesystemBlobStore(settings.blob_folder)
-    except OSError as error:
-        raise SettingsError(str(error)) from error
+    blobs = _folder(settings) if settings.s3 is None else _bucket(settings.s3, closing)
     keys = _keys(settings, closing)
     database = _database(settings)
     closing.callback(database.close)
@@ -442,10 +439,55 @@ def _fetcher(settings: Settings) -> "Callable[[], Fetcher]":
     return fetcher
 
 
+def _folder(settings: Settings) -> FilesystemBlobStore:
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True)
+        return FilesystemBlobStore(settings.blob_folder)
+    except OSError as error:
+        raise SettingsError(str(error)) from error
+
+
+def _bucket(s3: S3Setting, closing: ExitStack) -> "S3BlobStore":
+    # Only where there is a bucket: some megabytes of every worker, and an extra of the package.
+    try:
+        from ims.blob_store.s3 import S3BlobStore  # noqa: PLC0415 - see above
+        from ims.blob_store.s3_bucket import (  # noqa: PLC0415 - see above
+            BucketAddress,
+            S3Bucket,
+            UnusableBucket,
+        )
+        from ims.blob_store.s3_record import PartSizes  # noqa: PLC0415 - see above
+    except ModuleNotFoundError as error:
+        message = "setting s3: boto3 is not installed; pip install 'ims[s3]'"
+        raise SettingsError(message) from error
+    secret = s3.secret_access_key
+    address = BucketAddress(
+        name=s3.bucket,
+        endpoint_url=s3.endpoint_url or None,
+        region=s3.region or None,
+        access_key_id=s3.access_key_id or None,
+        secret_access_key=None if secret is None else secret.get_secret_value(),
+        secret_access_key_file=s3.secret_access_key_file,
+        path_style=s3.path_style,
+        ca_file=s3.ca_file,
+    )
+    try:
+        store = S3BlobStore(
+            S3Bucket(address), prefix=s3.prefix, sizes=PartSizes(part_bytes=s3.part_bytes)
+        )
+        closing.callback(store.close)
+        store.check()
+    except UnusableBucket as error:
+        closing.close()
+        message = f"setting s3: {error}"
+        raise SettingsError(message) from error
+    return store
+
+
 @contextmanager
 def examined(settings: Settings, *, settled: timedelta) -> Iterator[Iterator[Finding]]:
     """Give the block what a checkup finds. Raises SettingsError when there is nothing to be examined."""
-    if not settings.blob_folder.is_dir():
+    if settings.s3 is None and not settings.blob_folder.is_dir():
         message = f"no service has ever kept its bytes in {settings.blob_folder}"
         raise SettingsError(message)
     with ExitStack() as closing:

@@ -11,6 +11,7 @@ from pydantic import (
     ByteSize,
     ConfigDict,
     Field,
+    SecretStr,
     ValidationError,
     field_validator,
     model_validator,
@@ -223,6 +224,42 @@ class TransitSetting(BaseModel):
         return self
 
 
+class S3Setting(BaseModel):
+    """A bucket for the images' bytes, of any store that speaks S3; docs/storage.md has examples."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bucket: str = Field(min_length=1)
+    """It has to be there already."""
+    prefix: str = Field("", pattern=r"^([A-Za-z0-9._-]+/)*$")
+    """What all names in it begin with, for instance "ims/": then it can be used for other things too."""
+    endpoint_url: str = Field("", pattern=r"^($|https?://)")
+    """Where the store is, for instance "https://s3.example.com"; left out, Amazon's."""
+    region: str = ""
+    """The store's own name of the bucket's region."""
+    access_key_id: str = ""
+    """Who asks; left out, this is found where Amazon's own programs look for it."""
+    secret_access_key: SecretStr | None = None
+    """That one's secret."""
+    secret_access_key_file: Path | None = None
+    """The file with the secret, where it is not given here."""
+    path_style: bool = False
+    """Whether URLs name the bucket after the host and not within it, as many stores ask for."""
+    ca_file: Path | None = None
+    """The certificates by which the store is trusted; left out, those of the library."""
+    part_bytes: ByteSize = Field(ByteSize(8 * 1024**2), ge=5 * 1024**2, le=512 * 1024**2)
+    """How large the parts are in which a blob is uploaded; such of more than 8 MiB wait in a temporary
+    file. After 4,000 parts they grow."""
+
+    @model_validator(mode="after")
+    def _a_key_has_its_secret(self) -> Self:
+        secrets = [self.secret_access_key, self.secret_access_key_file]
+        given = len(secrets) - secrets.count(None)
+        if given != (1 if self.access_key_id else 0):
+            raise ValueError("access_key_id goes with secret_access_key or secret_access_key_file")
+        return self
+
+
 class Settings(BaseSettings):
     """What an operator can set: by flags, in the environment (IMS_…), in a TOML file, in this order."""
 
@@ -251,6 +288,8 @@ class Settings(BaseSettings):
     """The file of keys for encryption at rest; left out, keys.toml in the data folder."""
     transit: TransitSetting | None = None
     """The key server that holds the keys for encryption at rest; left out, the key file does."""
+    s3: S3Setting | None = None
+    """The bucket for the images' bytes; left out, they are in the data folder."""
 
     workers: int = Field(default_factory=_processor_cores, ge=1, le=256)
     """How many processes serve on the one port; left out, one a processor core."""
@@ -369,6 +408,13 @@ class Settings(BaseSettings):
     @property
     def blob_folder(self) -> Path:
         return self.data / "blobs"
+
+    @property
+    def blob_place(self) -> str:
+        """Where the images' bytes are, in words for the operator."""
+        if self.s3 is None:
+            return str(self.blob_folder)
+        return f"bucket {self.s3.bucket}" + (f", {self.s3.prefix}" if self.s3.prefix else "")
 
     @property
     def catalogue_url(self) -> str:

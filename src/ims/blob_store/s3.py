@@ -8,7 +8,7 @@ instance finds again by that name. One that ends within its first part is put th
 
 Parts 1 to 4,000 are of about `part_bytes`, parts 4,001 to 7,000 of at least 32 MiB and parts 7,001 to
 10,000, the last that S3 has, of at least 352 MiB: so a blob may have 1 TiB, and the parts of one of
-31 GiB are all small. What of a part is beyond 8 MiB waits in a temporary file.
+31 GiB are all small. A part that can be larger than 8 MiB waits in a temporary file.
 """
 
 import re
@@ -29,12 +29,12 @@ from ims.blob_store.s3_bucket import (
     UnusableBucket,
 )
 from ims.blob_store.s3_download import Download
-from ims.blob_store.s3_record import MIB, Places, Record
+from ims.blob_store.s3_record import PartSizes, Places, Record
 from ims.blob_store.s3_writer import S3Writer
 from ims.domain.image import BlobKey
 from ims.domain.rejection import Rejection
 
-PART_BYTES: Final = 8 * MIB
+ORDINARY_SIZES: Final = PartSizes()
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]{1,127}")
 
@@ -47,10 +47,10 @@ class S3BlobStore:
     and what it had sent is kept. A blob's time of commit may be the one when its first part was sent.
     """
 
-    def __init__(self, bucket: S3Bucket, *, prefix: str = "", part_bytes: int = PART_BYTES) -> None:
+    def __init__(self, bucket: S3Bucket, *, prefix: str = "", sizes: PartSizes = ORDINARY_SIZES) -> None:
         self._bucket = bucket
         self._prefix = prefix
-        self._part_bytes = part_bytes
+        self._sizes = sizes
 
     def check(self) -> None:
         """Raise UnusableBucket unless the bucket is there, may be used, and overwrites nothing."""
@@ -76,7 +76,7 @@ class S3BlobStore:
 
     def open_writer(self, key: BlobKey, *, hashed: bool = True) -> BlobWriter:
         record = self._record(key)
-        mark = record.begin(self._part_bytes)
+        mark = record.begin()
         if mark is None:
             raise KeyInUse("The key is being written already.")
         return S3Writer(record, mark, hashed=hashed)
@@ -90,11 +90,12 @@ class S3BlobStore:
         record = self._record(key)
         if self._is_committed(record):
             raise KeyInUse("The key holds a blob already.")
-        turn = record.succeed(self._part_bytes, Places(first_bytes=first_bytes, step_bytes=step_bytes))
+        places = Places(first_bytes=first_bytes, step_bytes=step_bytes)
+        turn = record.succeed(places)
         if turn is None:
             raise BlobBusy("Another writer has just gone on with the blob.")
         mark, kept = turn
-        return S3Writer(record, mark, kept=kept)
+        return S3Writer(record, mark, places=places, kept=kept)
 
     def size_bytes(self, key: BlobKey) -> int:
         return self._facts(key).size_bytes
@@ -145,7 +146,7 @@ class S3BlobStore:
     def _record(self, key: BlobKey) -> Record:
         if not _KEY.fullmatch(key):
             raise ValueError("A blob's key is 2 to 128 of a-z, 0-9 and '-', and begins with no '-'.")
-        return Record(self._bucket, self._prefix, key)
+        return Record(self._bucket, self._prefix, key, self._sizes)
 
     def _facts(self, key: BlobKey) -> ObjectFacts:
         try:

@@ -27,7 +27,7 @@ _SILENCE_SECONDS: Final = 60
 _ATTEMPTS: Final = 4
 """How often a call is made before its failure is one; the waits between are the library's."""
 _MAX_CONNECTIONS: Final = 64
-_PIECE_BYTES: Final = 1024**2
+_PIECE_BYTES: Final = 128 * 1024
 _TOKEN: Final = "token"  # noqa: S105 - a name, and no secret
 
 _NO_ROOM: Final = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "StorageFull"}
@@ -43,6 +43,8 @@ class BucketAddress:
     region: str | None = None
     access_key_id: str | None = field(default=None, repr=False)
     secret_access_key: str | None = field(default=None, repr=False)
+    secret_access_key_file: Path | None = None
+    """The file that the secret is in, if it is not given; white space round it does not count."""
     path_style: bool = False
     """Whether the bucket is named in the path of a URL and not in its host."""
     ca_file: Path | None = None
@@ -86,6 +88,10 @@ class NoSuchUpload(Exception):
     """There is no such unfinished upload: it was finished, or aborted."""
 
 
+class UploadSpoilt(Exception):
+    """The parts of an upload are not those that are to be finished."""
+
+
 class PartBeyondObject(Exception):
     """An object ends before the part of it does that was asked for."""
 
@@ -99,13 +105,16 @@ class S3Bucket:
     def __init__(self, address: BucketAddress) -> None:
         """Ask nothing of it yet. Raises UnusableBucket when the address itself is wrong."""
         self._name = address.name
+        secret = address.secret_access_key
         try:
+            if address.secret_access_key_file is not None:
+                secret = address.secret_access_key_file.read_text("utf-8").strip()
             self._client = Session().client(
                 "s3",
                 endpoint_url=address.endpoint_url,
                 region_name=address.region,
                 aws_access_key_id=address.access_key_id,
-                aws_secret_access_key=address.secret_access_key,
+                aws_secret_access_key=secret,
                 verify=None if address.ca_file is None else str(address.ca_file),
                 config=Config(
                     signature_version="s3v4",
@@ -119,7 +128,7 @@ class S3Bucket:
                     s3={"addressing_style": "path" if address.path_style else "auto"},
                 ),
             )
-        except (BotoCoreError, ValueError) as error:
+        except (BotoCoreError, OSError, ValueError) as error:
             raise UnusableBucket(str(error)) from error
 
     def close(self) -> None:
@@ -291,9 +300,10 @@ class S3Bucket:
                     yield KeptPart(number=each["PartNumber"], size_bytes=each["Size"], etag=each["ETag"])
 
     def finish_upload(self, name: str, upload_id: str, parts: list[tuple[int, str]]) -> None:
-        """Make an object of parts, by their numbers, which ascend, and their ETags.
+        """Make an object of all the parts of an upload, given by their numbers and their ETags.
 
-        Raises NoSuchUpload, and ObjectExists where the store sees to it that nothing is overwritten.
+        Raises NoSuchUpload, UploadSpoilt, and ObjectExists where the store sees to it that nothing is
+        overwritten.
         """
         with _failing("CompleteMultipartUpload"), _missing_upload():
             try:
@@ -309,6 +319,8 @@ class S3Bucket:
             except ClientError as error:
                 if _code(error) in {"PreconditionFailed", "ConditionalRequestConflict"}:
                     raise ObjectExists from error
+                if _code(error) == "InvalidPart":
+                    raise UploadSpoilt from error
                 raise
 
     def abort_upload(self, name: str, upload_id: str) -> None:

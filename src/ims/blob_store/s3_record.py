@@ -4,17 +4,19 @@
     unfinished/KEY.NUMBER.tail.OFFSET  what that writer had from there on when it was suspended
 
 A writer goes on only as long as its mark is there. A mark is made only where there is none, so that of
-two who want to be the next writer one is; that one takes the mark of the writer before away, and says
-in its own what it goes on from. Of a writer that is taken for dead and is not, one part may still
-be on its way: its number is left out, so that it never gets among the parts of others.
+two who want to be the next writer one is; that one takes the mark of the writer before away. Which parts
+there are is asked of the store: they are numbered from 1 on, without a gap.
+
+Of a writer that is taken for dead and is not, one part may still arrive later, in the place of one of
+the next writer's. Then the store finishes the upload with neither, and nothing of the blob is kept.
 """
 
 import json
 import uuid
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import accumulate
 from typing import Final
@@ -30,28 +32,31 @@ from ims.blob_store.s3_bucket import (
 from ims.domain.image import BlobKey
 
 MIB: Final = 1024**2
-MIN_PART_BYTES: Final = 5 * MIB
-"""How small S3 lets all parts but the last be."""
-
 _TIERS: Final = ((4_000, 0), (7_000, 32 * MIB), (10_000, 352 * MIB))
-"""Up to which part how large parts are at least: more than 1 TiB, also where numbers are left out."""
+"""Up to which part how large parts are at least: together more than 1 TiB."""
 _ABORT_ROUNDS: Final = 3
 
-Range = tuple[int, int]
-"""The numbers of the first and the last of some parts."""
 
+@dataclass(frozen=True, kw_only=True)
+class PartSizes:
+    """How large the parts of a blob are."""
 
-def part_size(number: int, part_bytes: int) -> int:
-    """Return about how large the part of this number is, from 1 on. Raises Rejection STORAGE_FULL."""
-    for last, at_least in _TIERS:
-        if number <= last:
-            return max(part_bytes, at_least)
-    raise storage_full()
+    part_bytes: int = 8 * MIB
+    """About how large the first thousands of them are."""
+    least_bytes: int = 5 * MIB
+    """How small the store lets all but the last be; the default is what S3 asks for."""
+
+    def of(self, number: int) -> int:
+        """Return about how large a part is, by its number from 1 on. Raises Rejection STORAGE_FULL."""
+        for last, at_least in _TIERS:
+            if number <= last:
+                return max(self.part_bytes, at_least)
+        raise storage_full()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where a writer's parts may end, so that whoever comes next can go on from there."""
+    """Where parts may end, so that whoever comes next can go on from there."""
 
     first_bytes: int = 0
     step_bytes: int = 1
@@ -62,11 +67,10 @@ class Places:
             return 0
         return offset_bytes - (offset_bytes - self.first_bytes) % self.step_bytes
 
-    def part_end(self, number: int, begin_bytes: int, part_bytes: int) -> int:
+    def part_end(self, number: int, begin_bytes: int, sizes: PartSizes) -> int:
         """Return where the part of this number ends that begins there."""
-        size_bytes = part_size(number, part_bytes)
-        end_bytes = self.before(begin_bytes + size_bytes)
-        while end_bytes - begin_bytes < min(size_bytes, MIN_PART_BYTES):
+        end_bytes = self.before(begin_bytes + sizes.of(number))
+        while end_bytes - begin_bytes < sizes.least_bytes:
             end_bytes = max(end_bytes + self.step_bytes, self.first_bytes)
         return end_bytes
 
@@ -79,27 +83,13 @@ class Mark:
     """What a writer has put down before it writes anything."""
 
     number: int
-    """1 for a blob's first one."""
-    writer: int = 1
-    """The number of the writer whose parts those from `first_part` on are: mostly its own."""
+    """1 for a blob's first."""
     token: str
-    part_bytes: int
-    first_bytes: int = 0
-    step_bytes: int = 1
-    upload_id: str = ""
-    """The upload that the earlier parts are in; empty when there are none."""
-    earlier: tuple[Range, ...] = ()
-    """The parts of earlier writers that it goes on from."""
+    """What no other mark has."""
     tail: str = ""
-    """The name of the object with what comes after them; empty when nothing does."""
+    """The name of the object with what an earlier writer had beyond its parts; empty for nothing."""
     tail_bytes: int = 0
     """How much of it is good."""
-    first_part: int = 1
-    """The number of that writer's first part."""
-
-    @property
-    def places(self) -> Places:
-        return Places(first_bytes=self.first_bytes, step_bytes=self.step_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +100,6 @@ class Kept:
     parts: tuple[KeptPart, ...] = ()
     tail: str = ""
     tail_bytes: int = 0
-    last_part: int = 0
-    """The highest number of a part that there is, be it of use or not."""
-    at_rest: bool = False
-    """Whether its last writer was suspended, and so has nothing on its way any more."""
 
     @property
     def parts_bytes(self) -> int:
@@ -140,33 +126,38 @@ class Kept:
 class Record:
     """What a bucket keeps of one blob."""
 
-    def __init__(self, bucket: S3Bucket, prefix: str, key: BlobKey) -> None:
+    def __init__(self, bucket: S3Bucket, prefix: str, key: BlobKey, sizes: PartSizes) -> None:
         self.bucket = bucket
+        self.sizes = sizes
         self.blob: Final = f"{prefix}blobs/{key}"
         self._unfinished: Final = f"{prefix}unfinished/{key}."
 
     # whose turn it is
 
-    def begin(self, part_bytes: int) -> Mark | None:
+    def begin(self) -> Mark | None:
         """Return the mark of a blob's first writer; None where there has been one already."""
-        return self._claim(_first(part_bytes))
+        return self._claim(Mark(number=1, token=uuid.uuid4().hex))
 
-    def succeed(self, part_bytes: int, places: Places) -> tuple[Mark, Kept] | None:
+    def succeed(self, places: Places) -> tuple[Mark, Kept] | None:
         """Return the next writer's mark and what it goes on from; None where another was faster."""
         before = self._newest_mark()
         if before is None:
-            first = self._claim(_first(part_bytes, places))
+            first = self.begin()
             return None if first is None else (first, Kept())
-        # Two marks: the first stops the writer before and says nothing new, so that whoever finds it
-        # after a crash finds the same; what there is then changes no more, and the second can say it.
-        stop = self._claim(replace(before, number=before.number + 1, token=_token()))
-        if stop is None:
-            return None
-        kept = self._kept(stop).up_to(places)
-        mark = self._claim(_successor(stop, kept, part_bytes, places))
+        found = self._kept(before)
+        mark = self._claim(
+            Mark(
+                number=before.number + 1,
+                token=uuid.uuid4().hex,
+                tail=found.tail,
+                tail_bytes=found.tail_bytes,
+            )
+        )
         if mark is None:
             return None
-        self._remove_all(name for name, _ in self._tails() if name != mark.tail)
+        # Again, now that the writer before has been stopped.
+        kept = self._kept(mark).up_to(places)
+        self._remove_all(name for name in self._tails() if name != kept.tail)
         return mark, kept
 
     def is_on(self, mark: Mark) -> bool:
@@ -182,14 +173,16 @@ class Record:
 
     def _claim(self, mark: Mark) -> Mark | None:
         """Put a mark down as the newest, and take away those before; None where another is newer."""
-        body = json.dumps(asdict(mark)).encode("ascii")
+        name = self._mark_name(mark.number)
+        # The token is in it too: of two marks that are alike, the second would pass for the first.
+        body = json.dumps([mark.token, mark.tail, mark.tail_bytes]).encode("ascii")
         try:
-            self.bucket.put_new(self._mark_name(mark.number), BytesIO(body), token=mark.token)
+            self.bucket.put_new(name, BytesIO(body), token=mark.token)
         except ObjectExists:
             return None
         numbers = self._marks()
         if max(numbers, default=0) > mark.number:
-            self.bucket.remove(self._mark_name(mark.number))
+            self.bucket.remove(name)
             return None
         self._remove_all(self._mark_name(number) for number in numbers if number < mark.number)
         return mark
@@ -202,48 +195,32 @@ class Record:
         return Kept() if mark is None else self._kept(mark)
 
     def _kept(self, mark: Mark) -> Kept:
-        uploads = self.bucket.uploads(self.blob)
-        if mark.upload_id:
-            return self._kept_in(mark, mark.upload_id) if mark.upload_id in uploads else Kept()
-        # It may have begun more than one, when an answer was lost.
-        found = [self._kept_in(mark, upload_id) for upload_id in (*uploads, "")]
-        best = max(found, key=lambda kept: kept.size_bytes)
-        return replace(best, last_part=max(kept.last_part for kept in found))
+        tails = self._tails()
+        # More than one upload was begun where an answer was lost.
+        found = [
+            self._kept_in(upload_id, mark, tails) for upload_id in ("", *self.bucket.uploads(self.blob))
+        ]
+        return max(reversed(found), key=lambda kept: kept.size_bytes)
 
-    def _kept_in(self, mark: Mark, upload_id: str) -> Kept:
-        there = {part.number: part for part in self._parts(upload_id)}
-        numbers = [number for first, last in mark.earlier for number in range(first, last + 1)]
-        if not there.keys() >= set(numbers):
-            return Kept(last_part=max(there, default=0))
-        parts = [there[number] for number in numbers]
-        end_bytes = sum(part.size_bytes for part in parts)
-        number = mark.first_part
-        while number in there:
-            part = there[number]
-            # The very last part of a blob, which a crash kept from being finished, is smaller.
-            if mark.places.part_end(number, end_bytes, mark.part_bytes) != end_bytes + part.size_bytes:
+    def _kept_in(self, upload_id: str, mark: Mark, tails: dict[str, int]) -> Kept:
+        parts: list[KeptPart] = []
+        for number, part in enumerate(self._parts(upload_id), 1):
+            # A blob's very last part may be smaller than another may follow. It came before a crash
+            # that kept the upload from being finished.
+            if part.number != number or part.size_bytes < self.sizes.least_bytes:
                 break
             parts.append(part)
-            end_bytes += part.size_bytes
-            number += 1
-        tails = dict(self._tails())
-        tail = self.tail_name(mark, end_bytes)
-        tail_bytes = tails.get(tail, 0)
-        at_rest = tail_bytes > 0
-        if not at_rest and number == mark.first_part and mark.tail in tails:
-            tail, tail_bytes = mark.tail, mark.tail_bytes
-        return Kept(
-            upload_id=upload_id,
-            parts=tuple(parts),
-            tail=tail if tail_bytes else "",
-            tail_bytes=tail_bytes,
-            last_part=max(there, default=0),
-            at_rest=at_rest,
-        )
+        kept = Kept(upload_id=upload_id, parts=tuple(parts))
+        own = self.tail_name(mark, kept.parts_bytes)
+        if own in tails:
+            return replace(kept, tail=own, tail_bytes=tails[own])
+        if mark.tail in tails and mark.tail.endswith(f".{kept.parts_bytes}"):
+            return replace(kept, tail=mark.tail, tail_bytes=mark.tail_bytes)
+        return kept
 
     def tail_name(self, mark: Mark, offset_bytes: int) -> str:
         """Return the name of the object with what a suspended writer had from an offset on."""
-        return f"{self._mark_name(mark.writer)}.tail.{offset_bytes}"
+        return f"{self._mark_name(mark.number)}.tail.{offset_bytes}"
 
     def _parts(self, upload_id: str) -> list[KeptPart]:
         with suppress(NoSuchUpload):
@@ -256,31 +233,32 @@ class Record:
         if not numbers:
             return None
         try:
-            values = json.loads(self.bucket.content(self._mark_name(max(numbers))))
+            content = self.bucket.content(self._mark_name(max(numbers)))
         except NoSuchObject:  # deleted this very moment
             return None
-        earlier = tuple((first, last) for first, last in values.pop("earlier"))
-        return Mark(earlier=earlier, **values)
+        token, tail, tail_bytes = json.loads(content)
+        return Mark(number=max(numbers), token=token, tail=tail, tail_bytes=tail_bytes)
 
     def _mark_name(self, number: int) -> str:
         return f"{self._unfinished}{number:06}"
 
     def _marks(self) -> set[int]:
-        ends = (name.removeprefix(self._unfinished) for name, _ in self._unfinished_objects())
+        ends = (name.removeprefix(self._unfinished) for name in self._unfinished_sizes())
         return {int(end) for end in ends if end.isdecimal()}
 
-    def _tails(self) -> Iterator[tuple[str, int]]:
-        return (each for each in self._unfinished_objects() if ".tail." in each[0])
+    def _tails(self) -> dict[str, int]:
+        """Return how large each tail is."""
+        return {name: size for name, size in self._unfinished_sizes().items() if ".tail." in name}
 
-    def _unfinished_objects(self) -> Iterator[tuple[str, int]]:
-        return self.bucket.sizes(self._unfinished)
+    def _unfinished_sizes(self) -> dict[str, int]:
+        return dict(self.bucket.sizes(self._unfinished))
 
     # its end
 
     def forget(self) -> None:
         """Take away everything of a blob that is not the committed blob itself."""
         # In this order: a writer looks for its mark after it has begun an upload.
-        self._remove_all([name for name, _ in self._unfinished_objects()])
+        self._remove_all(self._unfinished_sizes())
         # More than once, since one may just be receiving a part.
         for _ in range(_ABORT_ROUNDS):
             uploads = self.bucket.uploads(self.blob)
@@ -290,51 +268,5 @@ class Record:
                 self.bucket.abort_upload(self.blob, upload_id)
 
     def _remove_all(self, names: Iterable[str]) -> None:
-        for name in list(names):
+        for name in names:
             self.bucket.remove(name)
-
-
-def _first(part_bytes: int, places: Places = ANYWHERE) -> Mark:
-    return Mark(
-        number=1,
-        token=_token(),
-        part_bytes=part_bytes,
-        first_bytes=places.first_bytes,
-        step_bytes=places.step_bytes,
-    )
-
-
-def _successor(before: Mark, kept: Kept, part_bytes: int, places: Places) -> Mark:
-    """Return the mark of who goes on with what is kept."""
-    numbers = [part.number for part in kept.parts]
-    number = before.number + 1
-    taken = max(kept.last_part, before.first_part - 1)
-    return Mark(
-        number=number,
-        writer=number,
-        token=_token(),
-        part_bytes=part_bytes,
-        first_bytes=places.first_bytes,
-        step_bytes=places.step_bytes,
-        upload_id=kept.upload_id if numbers else "",
-        earlier=_ranges(numbers),
-        tail=kept.tail,
-        tail_bytes=kept.tail_bytes,
-        # One part may still be on its way, unless its writer said that it was the last.
-        first_part=taken + (1 if kept.at_rest else 2),
-    )
-
-
-def _ranges(numbers: Iterable[int]) -> tuple[Range, ...]:
-    ranges: list[Range] = []
-    for number in numbers:
-        if ranges and ranges[-1][1] == number - 1:
-            ranges[-1] = (ranges[-1][0], number)
-        else:
-            ranges.append((number, number))
-    return tuple(ranges)
-
-
-def _token() -> str:
-    """Return what makes a mark like no other: of two with one number, only one is then taken."""
-    return uuid.uuid4().hex

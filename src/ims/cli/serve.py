@@ -112,7 +112,7 @@ def _greet(settings: "Settings") -> None:
         f"ims {version('ims')} listens on {settings.listen}, region {settings.region}, {processes}, "
         f"{_identities(settings)}\n"
         f"  catalogue  {where}\n"
-        f"  blobs      {settings.blob_folder}\n"
+        f"  blobs      {settings.blob_place}\n"
         f"  try        grpcurl {_how(settings)} {settings.listen} "
         "ims.v1.ImageService/ListImages",
         flush=True,

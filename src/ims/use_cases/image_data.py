@@ -538,7 +538,7 @@ def remove_doomed(deployment: Deployment, blob_key: BlobKey) -> None:
     """Remove a blob that no disk names, nor can any more."""
     try:
         deployment.blobs.delete(blob_key)
-    except OSError:
+    except (OSError, Rejection):
         # It stays on record, and nothing else has to wait for it.
         _log.exception("A blob cannot be removed just now; a sweep does it.")
         return
