@@ -129,11 +129,11 @@ def test_an_upload_whose_process_died_gives_its_share_back_when_it_is_given_up(
 ):
     image_id = create(deployment)
 
-    def crash(*_):
+    def crash(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(image_data, "_finish", crash)
-    monkeypatch.setattr(image_data, "_give_up_now_or_later", lambda *_: None)
+    monkeypatch.setattr(image_data, "name_bytes", crash)
+    monkeypatch.setattr(image_data, "give_up_now_or_later", lambda *_: None)
     with pytest.raises(KeyboardInterrupt):
         upload(deployment, image_id)
     assert used(deployment) == Usage(private_images=1, stored_bytes=SIZE, creations=1)
