@@ -20,7 +20,7 @@ from serving import Server
 
 MIB = 1024**2
 CUTS = 50
-SIZE = 400 * MIB + 12345
+SIZE = 260 * MIB + 12345
 
 _UPLOADER = """
 import sys
@@ -103,7 +103,7 @@ def _wait_until_it_has_come_further(
     data: Path, sizes: list[int], chance: random.Random, uploader: "subprocess.Popen[bytes]"
 ) -> None:
     """Wait until some more of the file has arrived, so that the cuts are spread over all of it."""
-    wanted = sizes[-1] + chance.randrange(MIB, 10 * MIB)
+    wanted = sizes[-1] + chance.randrange(MIB, 5 * MIB)
     while uploader.poll() is None:
         there = [path.stat().st_size for path in (data / "blobs" / "unfinished").glob("*")]
         if any(size >= wanted for size in there):

@@ -69,6 +69,12 @@ def recorded_later() -> None:
     """Leave it to the service when it records refusals."""
 
 
+@pytest.fixture
+def service(idle: Service) -> Service:
+    """A service in which nothing goes on but what is called for."""
+    return idle
+
+
 def a_user_of(tenant: str, user: str, as_: As, *roles: str) -> Tenant:
     made = as_(tenant, *roles)
     made._metadata.append(("ims-user", user))

@@ -146,6 +146,12 @@ def with_request_id(fields: dict[str, Any], request_id: str) -> dict[str, Any]:
 
 
 @pytest.fixture
+def service(idle: Service) -> Service:
+    """A service in which nothing goes on but what is called for."""
+    return idle
+
+
+@pytest.fixture
 def catalogue(service: Service) -> Iterator[sa.Connection]:
     engine = sa.create_engine(
         service.settings.catalogue_url.replace("postgresql://", "postgresql+psycopg://"),
