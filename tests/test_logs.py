@@ -2,12 +2,15 @@
 
 import io
 import json
+import re
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import structlog
 
-from calling import request_class
+from calling import Tenant, request_class
 from conftest import As
 from ims import logs
 from ims.servicers.current_call import set_current_request_id
@@ -90,3 +93,35 @@ def test_a_call_logs_the_id_that_its_caller_is_told(lines, as_: As):
 
     (line,) = [each for each in lines() if each.get("event") == "call"]
     assert line["request_id"] == seen.headers["ims-request-id"]
+
+
+def test_a_log_that_takes_nothing_fails_no_call(tmp_path):
+    """Its disk is full, or whoever read it has gone."""
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.Popen(
+            [
+                Path(sys.executable).parent / "ims",
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--data",
+                tmp_path,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=full,
+            text=True,
+        )
+    try:
+        target = None
+        while target is None:
+            target = re.search(r"listens on (\S+),", process.stdout.readline())
+        tenant = Tenant(target[1], "acme")
+
+        image = tenant.active("one")
+
+        assert tenant.GetImage(image_id=image.id).image == image
+        tenant.close()
+    finally:
+        process.terminate()
+        process.communicate()
+    assert process.returncode == 0

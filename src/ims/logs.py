@@ -5,7 +5,8 @@ import logging
 import os
 import re
 import sys
-from typing import Final
+from contextlib import suppress
+from typing import Final, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict
@@ -28,9 +29,24 @@ def log_as_json() -> None:
             structlog.processors.JSONRenderer(serializer=_serialize),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _NeverFailing(sys.stderr))),
         cache_logger_on_first_use=True,
     )
+
+
+class _NeverFailing:
+    """A file whose disk may be full, or whose reader gone: no call fails with its line in the log."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._file.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._file.flush()
 
 
 def _add_pid(_logger: object, _method: str, event: EventDict) -> EventDict:

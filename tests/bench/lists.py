@@ -27,7 +27,7 @@ SMALL = 1_000
 TOLD = 5
 """How many of the worst pages are told as they are measured; the page tells all."""
 RECEIVED = "ListReceivedShares"
-TARGETS = {20_000: 1.5, 100_000: 1.5, 1_000_000: 2.0}
+TARGETS = {10_000: 1.5, 100_000: 1.5, 1_000_000: 2.0}
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class Session:
     @property
     def large(self) -> int:
         """How many images are in a large catalogue: filling it takes its time."""
-        return 20_000 if self.quick else 100_000
+        return 10_000 if self.quick else 100_000
 
     @property
     def seconds(self) -> float:

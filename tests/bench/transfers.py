@@ -105,7 +105,7 @@ def one_large_file(session: Session) -> Iterator[Figure]:
 
 def encrypted_files(session: Session) -> Iterator[Figure]:
     """Upload and download of an encrypted image ÷ of one that is not."""
-    size_mib = 64 if session.quick else 1024
+    size_mib = 32 if session.quick else 1024
     source, digest = _a_file(session.folder / "encrypted.raw", size_mib)
     with session.serving(session.databases.url("SQLite", "encrypted"), workers=1) as server:
         add_key(server.data / "keys.toml", KEY)
@@ -139,7 +139,7 @@ def encrypted_files(session: Session) -> Iterator[Figure]:
 
 def calls_beside_transfers(session: Session) -> Iterator[Figure]:
     """GetImage's p99, and memory, beside 16 running downloads ÷ without any."""
-    size_mib = 64 if session.quick else 256
+    size_mib = 32 if session.quick else 256
     source, digest = _a_file(session.folder / "beside.raw", size_mib)
     with session.serving(session.databases.url("SQLite", "beside"), workers=1) as server:
         tenant = Tenant(server.target, "bench")
