@@ -247,7 +247,9 @@ class TestTransfers:
             env=without_settings(),
         )
         with Client(server.target, tenant=owner) as client:
-            while not list(client.list_images(state=Image.SAVING)):
+            while not (saving := list(client.list_images(state=Image.SAVING))):
+                assert process.poll() is None
+            while not client.get_upload(saving[0].id).received_bytes:
                 assert process.poll() is None
             process.send_signal(signal.SIGINT)
             _, stderr = process.communicate()
