@@ -8,6 +8,7 @@ others have ended.
 import fcntl
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -17,11 +18,14 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Final
 
 PROGRAMS: Final = ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "monmaptool", "ceph")
 START_SECONDS: Final = 90
+_TRIES: Final = 3
 
 _CONFIGURATION: Final = """
 [global]
@@ -87,7 +91,7 @@ def _start_keeper(shared: Path, told: Path) -> None:
             stderr=log,
             start_new_session=True,
         )
-    until = time.monotonic() + START_SECONDS
+    until = time.monotonic() + _TRIES * START_SECONDS
     while not told.exists():
         if keeper.poll() is not None or time.monotonic() > until:
             message = f"radosgw did not start: {(shared / 'radosgw.log').read_text()}"
@@ -101,7 +105,7 @@ def _keep(shared: Path, told: Path) -> None:
     folder = Path(tempfile.mkdtemp(prefix="ims-ceph-"))
     running: list[subprocess.Popen[bytes]] = []
     try:
-        gateway = _start(folder, running)
+        gateway = _start_at_last(folder, running)
         written = told.with_suffix(".new")
         written.write_text(json.dumps(gateway))
         written.rename(told)
@@ -109,15 +113,31 @@ def _keep(shared: Path, told: Path) -> None:
             fcntl.flock(users, fcntl.LOCK_EX)
             told.unlink()
     finally:
-        for process in reversed(running):
-            process.kill()
-            process.wait()
+        _end(running)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start_at_last(folder: Path, running: list[subprocess.Popen[bytes]]) -> dict[str, str]:
+    """Start Ceph, again if somebody has taken a port that was free a moment ago."""
+    for number in range(_TRIES - 1):
+        try:
+            return _start(folder / str(number), running)
+        except (AssertionError, subprocess.SubprocessError) as error:
+            sys.stderr.write(f"Ceph did not start: {error}\n")
+            _end(running)
+    return _start(folder / "last", running)
+
+
+def _end(running: list[subprocess.Popen[bytes]]) -> None:
+    while running:
+        process = running.pop()
+        process.kill()
+        process.wait()
 
 
 def _start(folder: Path, running: list[subprocess.Popen[bytes]]) -> dict[str, str]:
     for name in ("mon", "osd", "run"):
-        (folder / name).mkdir()
+        (folder / name).mkdir(parents=True)
     (folder / "keyring").touch()
     fsid, port, mon_port = str(uuid.uuid4()), _free_port(), _free_port()
     configuration = folder / "ceph.conf"
@@ -169,14 +189,14 @@ def _serve(*command: str) -> subprocess.Popen[bytes]:
 
 
 def _wait_until_it_answers(url: str, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + START_SECONDS
+    until = time.monotonic() + START_SECONDS / 3
     while process.poll() is None and time.monotonic() < until:
         try:
             urllib.request.urlopen(url, timeout=5).close()
         except urllib.error.HTTPError as error:
             error.close()
             return
-        except OSError:
+        except (OSError, HTTPException):
             time.sleep(0.2)
         else:
             return
@@ -185,10 +205,12 @@ def _wait_until_it_answers(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 def _free_port() -> int:
-    with socket.socket() as tried:
-        tried.bind(("127.0.0.1", 0))
-        port: int = tried.getsockname()[1]
-        return port
+    """Return a port that is free, and that the system gives nobody who asks for any."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as tried, suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            return port
 
 
 if __name__ == "__main__":

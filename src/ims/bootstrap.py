@@ -70,6 +70,7 @@ from ims.v1 import (
 )
 
 if TYPE_CHECKING:
+    from ims.blob_store.interface import DownloadUrls, ResumableBlobStore
     from ims.blob_store.s3 import S3BlobStore
     from ims.identity.key_set import KeySet
     from ims.providers.fetching import Fetcher
@@ -339,7 +340,15 @@ def _make_deployment(
     settings: Settings, *, now: Callable[[], datetime], closing: ExitStack
 ) -> Deployment:
     region = Region(settings.region)
-    blobs = _folder(settings) if settings.s3 is None else _bucket(settings.s3, closing)
+    blobs: ResumableBlobStore
+    urls: DownloadUrls | None = None
+    longest_url_seconds = 0
+    if settings.s3 is None:
+        blobs = _folder(settings)
+    else:
+        blobs = bucket = _bucket(settings.s3, closing)
+        longest_url_seconds = settings.s3.download_url_seconds
+        urls = bucket if longest_url_seconds else None
     keys = _keys(settings, closing)
     database = _database(settings)
     closing.callback(database.close)
@@ -354,6 +363,8 @@ def _make_deployment(
         region=region,
         database=database,
         blobs=blobs,
+        urls=urls,
+        longest_url=timedelta(seconds=longest_url_seconds),
         keys=keys,
         fetcher=_fetcher(settings),
         converter=Converter(

@@ -251,6 +251,10 @@ class S3Setting(BaseModel):
     """How large the parts are in which a blob is uploaded; such of more than 8 MiB wait in a temporary
     file. After 4,000 parts they grow."""
 
+    download_url_seconds: int = Field(3600, ge=0, le=3600)
+    """How long a URL of a direct download is good at the most, since nothing takes it back; 0: none
+    is given out."""
+
     @model_validator(mode="after")
     def _a_key_has_its_secret(self) -> Self:
         secrets = [self.secret_access_key, self.secret_access_key_file]

@@ -71,6 +71,7 @@ READING = {
     "ListTenants",
     "GetSharingPolicy",
     "DownloadImageData",
+    "CreateDownloadUrl",
     "ResolveImage",
     "GetShare",
     "ListShares",

@@ -68,6 +68,7 @@ from rules.facts import (
     a_creation,
     a_creation_of,
     a_deletion,
+    a_direct_download,
     a_download,
     a_draft,
     a_draft_of,
@@ -236,6 +237,10 @@ _ABOUT_IMAGE_DATA: tuple[tuple[Rule, object], ...] = (
     (
         image_data.damaged_bytes_are_not_given_out,
         a_download(image=an_image(disks=(a_disk(damaged=True),))),
+    ),
+    (
+        image_data.only_plain_bytes_in_a_store_for_it_are_read_directly,
+        a_direct_download(store_gives_urls=False),
     ),
     (image_data.a_download_begins_within_the_file, a_download(offset_bytes=1001)),
     (uploads.the_upload_is_one_of_the_disk, a_found_upload(upload=None)),

@@ -52,6 +52,7 @@ from ims.rules.image_data import (
     Announcement,
     Arrival,
     ArrivedFile,
+    DirectDownloadAttempt,
     DownloadAttempt,
     UploadAttempt,
 )
@@ -354,6 +355,19 @@ def a_download(**changes) -> DownloadAttempt:
         **changes,
     }
     return DownloadAttempt(**given)
+
+
+def a_direct_download(**changes) -> DirectDownloadAttempt:
+    """OWNER wants to read the disk of its image from a store that lets it."""
+    given = {
+        "caller": a_caller(),
+        "image": an_image(),
+        "disk_index": 0,
+        "key_usable": True,
+        "store_gives_urls": True,
+        **changes,
+    }
+    return DirectDownloadAttempt(**given)
 
 
 def a_started_upload(**changes) -> Upload:

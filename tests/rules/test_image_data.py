@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from builders import OWNER, RECIPIENT, STRANGER, a_caller, a_disk, an_image
 from ims.domain.caller import Caller, Role
-from ims.domain.image import GIB, DiskFormat, DiskRole, DiskState, ImageState
+from ims.domain.image import GIB, DiskFormat, DiskRole, DiskState, ImageState, KeyId
 from ims.domain.limits import Limits
 from ims.domain.rejection import Category, Reason, Rejection
 from ims.domain.tenant import TenantId
@@ -24,6 +24,7 @@ from ims.rules.image_data import (
     no_more_arrives_than_was_announced,
     one_upload_at_a_time_fills_a_disk,
     only_members_upload_files_of_their_own,
+    only_plain_bytes_in_a_store_for_it_are_read_directly,
     only_the_declaring_service_uploads_what_it_vouches_for,
     only_the_owner_or_its_service_uploads,
     the_disk_inside_fits_the_largest_disk,
@@ -37,6 +38,7 @@ from ims.rules.images import min_disk_holds_the_disk_inside_the_file
 from rules.facts import (
     ANOTHER_SHA256,
     SHA256,
+    a_direct_download,
     a_download,
     a_draft,
     a_report,
@@ -400,6 +402,28 @@ class TestTheOrderOfJudgement:
             enforce(START_UPLOAD, attempt)
 
         assert {each.reason for each in caught.value.violations} == {Reason.IMAGE_DATA_FINAL}
+
+
+class TestOnlyPlainBytesInAStoreForItAreReadDirectly:
+    def test_plain_ones_are_where_the_store_lets_them(self):
+        assert is_kept(only_plain_bytes_in_a_store_for_it_are_read_directly, a_direct_download())
+
+    def test_no_store_no_url(self):
+        violation = the_violation(
+            only_plain_bytes_in_a_store_for_it_are_read_directly,
+            a_direct_download(store_gives_urls=False),
+        )
+
+        assert violation.reason is Reason.DIRECT_TRANSFER_UNAVAILABLE
+        assert violation.metadata == {"encrypted": "false"}
+
+    def test_encrypted_ones_would_be_of_no_use(self):
+        violation = the_violation(
+            only_plain_bytes_in_a_store_for_it_are_read_directly,
+            a_direct_download(image=an_image(encryption_key_id=KeyId("a-key"))),
+        )
+
+        assert violation.metadata == {"encrypted": "true"}
 
 
 class TestDamagedBytesAreNotGivenOut:

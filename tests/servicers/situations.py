@@ -120,6 +120,7 @@ def fields_of(rpc: str, image_id: str) -> dict[str, Any]:
         "ReactivateImage": {"image_id": image_id},
         "UploadImageData": {"start": {"image_id": image_id, "size_bytes": 4}},
         "DownloadImageData": {"image_id": image_id},
+        "CreateDownloadUrl": {"image_id": image_id},
         "ResolveImage": {"image_id": image_id, "purpose": "CREATE_ECS"},
         "GetQuotas": {},
         "ImportImage": {"image_id": image_id, "url": "https://images.example.org/disk.raw"},

@@ -120,7 +120,14 @@ ON_BEHALF = [
 
 def test_services_act_for_tenants_with_these_rpcs():
     assert set(ON_BEHALF) == {
-        *("DownloadImageData", "ResolveImage", "RegisterUse", "ReleaseUse", "ListUses"),
+        *(
+            "DownloadImageData",
+            "CreateDownloadUrl",
+            "ResolveImage",
+            "RegisterUse",
+            "ReleaseUse",
+            "ListUses",
+        ),
     }
 
 
@@ -139,7 +146,10 @@ def test_a_service_does_nothing_for_a_suspended_tenant(
     assert is_refused(answer(image_id), ACCEPTED)
     assert is_refused(answer(A_NEVER_GIVEN_ID), ACCEPTED)
     governor.resume(ACCEPTED)
-    assert answer(image_id).code == "OK"
+    # That a folder gives out no URL is told to whom it may be told.
+    assert answer(image_id).reason == (
+        "DIRECT_TRANSFER_UNAVAILABLE" if rpc == "CreateDownloadUrl" else ""
+    )
 
 
 @pytest.mark.parametrize("rpc", ON_BEHALF)

@@ -42,7 +42,7 @@ _HIDDEN = "IMAGE_NOT_FOUND"
 _NOT_YOURS, _ROLE = "NOT_IMAGE_OWNER", "ROLE_REQUIRED"
 _INACTIVE, _GONE, _FINAL = "IMAGE_NOT_ACTIVE", "IMAGE_DELETED", "IMAGE_DATA_FINAL"
 _LIVE, _IN_USE = "IMAGE_NOT_DELETED", "IMAGE_NOT_DEACTIVATED"
-_NO_UPLOAD = "UPLOAD_NOT_FOUND"
+_NO_UPLOAD, _NO_URL = "UPLOAD_NOT_FOUND", "DIRECT_TRANSFER_UNAVAILABLE"
 _NO_SHARE, _THEIRS, _NOT_YET = "SHARE_NOT_FOUND", "ONLY_RECIPIENT_DECIDES", "SHARE_NOT_ACCEPTED"
 _NOT_SHAREABLE, _NOT_DELETABLE = "PUBLIC_IMAGE_NOT_SHAREABLE", "PUBLIC_IMAGE_NOT_DELETABLE"
 
@@ -79,6 +79,7 @@ THE_OWNER_GETS = {
     "ReactivateImage":   (_IN_USE,    _IN_USE,    _ROLE,          OK,          _GONE),       # 5.8
     "UploadImageData":   (_FINAL,     _FINAL,     _FINAL,         _FINAL,      _GONE),       # 5.4
     "DownloadImageData": (OK,         OK,         OK,             _INACTIVE,   _GONE),       # 5.8
+    "CreateDownloadUrl": (_NO_URL,    _NO_URL,    _NO_URL,        _INACTIVE,   _GONE),       # 7.7
     "ResolveImage":      (OK,         OK,         OK,             _INACTIVE,   _GONE),       # 7.1
     "ShareImage":        (OK,         OK,         _NOT_SHAREABLE, _INACTIVE,   _INACTIVE),   # 3.2, 3.3
     "UnshareImage":      (OK,         OK,         OK,             OK,          OK),          # 3.12
@@ -113,6 +114,7 @@ OTHERS_GET = {
     "ReactivateImage":   (_NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _ROLE),       # 5.8
     "UploadImageData":   (_NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS),  # 4.5
     "DownloadImageData": (OK,         _INACTIVE,  _NOT_YET,   _INACTIVE,  OK),          # 4.3
+    "CreateDownloadUrl": (_NO_URL,    _INACTIVE,  _NOT_YET,   _INACTIVE,  _NO_URL),     # 7.7
     "ResolveImage":      (OK,         _INACTIVE,  _NOT_YET,   _INACTIVE,  OK),          # 4.3
     "ShareImage":        (_NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS),  # 3.1
     "UnshareImage":      (_NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS),  # 3.12

@@ -108,6 +108,16 @@ class ResumableBlobStore(BlobStore, Protocol):
         """
 
 
+class DownloadUrls(Protocol):
+    """What a store can do of which others may read as well."""
+
+    def download_url(self, key: BlobKey, *, valid_seconds: int, file_name: str = "") -> str:
+        """Return a URL with which anybody reads this blob for so long, and nothing else.
+
+        A browser saves it under the file's name. Whether there is such a blob is not looked at.
+        """
+
+
 class KeyInUse(Exception):
     """A key was given twice. Keys are made once, so this is a bug and no Rejection."""
 

@@ -167,3 +167,28 @@ def download(
         f"Downloaded {printing.size(written_bytes)} of {Disk.Format.Name(downloaded.format)} "
         f"to {output}.",
     )
+
+
+@in_session
+def download_url(
+    session: Session,
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="Its id or name.", show_default=False)],
+    *,
+    disk: Annotated[int, typer.Option(min=0, help="Which of its disks.")] = 0,
+    valid_seconds: Annotated[
+        int, typer.Option("--valid", min=1, max=3600, metavar="SECONDS", help="For how long.")
+    ] = 300,
+    for_tenant: Annotated[
+        str, typer.Option(metavar="TENANT", help="On whose behalf; only with the role service.")
+    ] = "",
+) -> None:
+    """Print a URL at which anybody reads a disk's bytes from the store itself, until it ends.
+
+    For curl and its like: `curl -o disk.raw "$(ims image url IMAGE)"`.
+    """
+    with session.client() as client:
+        image_id = lookup.image_id(client, image)
+        response = client.create_download_url(
+            image_id, disk_index=disk, valid_seconds=valid_seconds, tenant_id=for_tenant
+        )
+    session.answer(response, response.url)

@@ -10,6 +10,8 @@ from ims.client.images import ImageCalls
 from ims.client.repetition import new_request_id
 from ims.client.vocabulary import UploadImageDataResponse
 from ims.v1.image_service_pb2 import (
+    CreateDownloadUrlRequest,
+    CreateDownloadUrlResponse,
     DownloadImageDataRequest,
     DownloadImageDataResponse,
     UploadImageDataRequest,
@@ -79,6 +81,22 @@ class TransferCalls(ImageCalls):
             yield first.start, (part.chunk for part in parts)
         finally:
             call.cancel()
+
+    def create_download_url(
+        self, image_id: str, *, disk_index: int = 0, valid_seconds: int = 0, tenant_id: str = ""
+    ) -> CreateDownloadUrlResponse:
+        """Return a URL at which anybody reads the bytes of one disk from the store itself.
+
+        It is good for 1 to 3600 seconds (0: 300), and until then nothing takes it back. Only a caller
+        with the role `service` asks for another tenant than its own.
+        """
+        request = CreateDownloadUrlRequest(
+            image_id=image_id,
+            disk_index=disk_index,
+            valid_seconds=valid_seconds,
+            tenant_id=tenant_id,
+        )
+        return self._call(self._images.CreateDownloadUrl, request)
 
     def _parts(self, call: Iterable[DownloadImageDataResponse]) -> Iterator[DownloadImageDataResponse]:
         try:

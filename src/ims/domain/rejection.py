@@ -182,6 +182,7 @@ class Reason(StrEnum):
     MEMORY_OUT_OF_RANGE = auto()
     IMAGE_NOT_IN_REGION = auto()
     IMAGE_IN_USE = auto()
+    DIRECT_TRANSFER_UNAVAILABLE = auto()
     # do the rules of copying allow it
     FULL_ECS_NOT_COPYABLE = auto()
     ISO_NOT_COPYABLE = auto()

@@ -23,6 +23,7 @@ from ims.rules.creation import CREATE_IMAGE
 from ims.rules.engine import Rule
 from ims.rules.form import READ_QUERY
 from ims.rules.image_data import (
+    CREATE_DOWNLOAD_URL,
     DOWNLOAD_IMAGE_DATA,
     FINISH_IMPORT,
     FINISH_UPLOAD,
@@ -79,6 +80,7 @@ CATALOGUE: dict[str, tuple[Rule[Any], ...]] = {
     "ReactivateImage": (*REPEAT_CALL, *SEE_IMAGE, *REACTIVATE_IMAGE),
     "UploadImageData": (*REPEAT_CALL, *SEE_IMAGE, *START_UPLOAD, *RECEIVE_CHUNK, *FINISH_UPLOAD),
     "DownloadImageData": (*ACT_FOR_TENANT, *SEE_IMAGE, *DOWNLOAD_IMAGE_DATA),
+    "CreateDownloadUrl": (*ACT_FOR_TENANT, *SEE_IMAGE, *CREATE_DOWNLOAD_URL),
     "ResolveImage": (*ACT_FOR_TENANT, *SEE_IMAGE, *RESOLVE_IMAGE),
     "GetQuotas": (),
     "ImportImage": (*REPEAT_CALL, *SEE_IMAGE, *START_UPLOAD, *FINISH_UPLOAD, *FINISH_IMPORT),

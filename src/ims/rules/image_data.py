@@ -340,15 +340,41 @@ def damaged_bytes_are_not_given_out(attempt: NeedingBytes) -> Iterator[Breach]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DownloadAttempt(DiskAttempt):
-    """Somebody wants a disk's bytes, or the rest of them."""
-
-    offset_bytes: int
+class ReadAttempt(DiskAttempt):
+    """Somebody wants a disk's bytes."""
 
     @property
     def disks(self) -> Sequence[Disk]:
         """What is read."""
         return () if self.disk is None else (self.disk,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadAttempt(ReadAttempt):
+    """Somebody wants a disk's bytes, or the rest of them."""
+
+    offset_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectDownloadAttempt(ReadAttempt):
+    """Somebody wants to read a disk's bytes from the store itself."""
+
+    store_gives_urls: bool
+    """Whether there is such a store, and the deployment lets it."""
+
+
+@rule("7.7", Reason.DIRECT_TRANSFER_UNAVAILABLE, Category.AGAINST_RULES)
+def only_plain_bytes_in_a_store_for_it_are_read_directly(
+    attempt: DirectDownloadAttempt,
+) -> Iterator[Breach]:
+    """Bytes are read directly where the store gives them out, and they are not encrypted."""
+    if attempt.store_gives_urls and not attempt.image.encrypted:
+        return
+    yield breach(
+        "These bytes cannot be read from their store directly; download them with DownloadImageData.",
+        encrypted="true" if attempt.image.encrypted else "false",
+    )
 
 
 @rule("2.3", Reason.OFFSET_OUT_OF_RANGE, Category.OUT_OF_RANGE)
@@ -377,4 +403,13 @@ DOWNLOAD_IMAGE_DATA: tuple[Rule[DownloadAttempt], ...] = (
     only_accepted_shares_are_used,
     the_key_of_an_encrypted_image_is_usable,
     damaged_bytes_are_not_given_out,
+)
+CREATE_DOWNLOAD_URL: tuple[Rule[DirectDownloadAttempt], ...] = (
+    the_disk_is_one_of_the_image,
+    every_field_can_be_read,
+    *state_allows(Verb.READ_DATA),
+    only_accepted_shares_are_used,
+    the_key_of_an_encrypted_image_is_usable,
+    damaged_bytes_are_not_given_out,
+    only_plain_bytes_in_a_store_for_it_are_read_directly,
 )

@@ -27,6 +27,7 @@ SUFFICIENT_ROLES: Final[dict[str, frozenset[Role]]] = {
     "ReactivateImage": _MEMBERS_AND_ADMINISTRATORS,
     "UploadImageData": _MEMBERS_AND_SERVICES,
     "DownloadImageData": _EVERYBODY,
+    "CreateDownloadUrl": _EVERYBODY,
     "ResolveImage": _EVERYBODY,
     "GetQuotas": _READERS,
     "ImportImage": _MEMBERS_AND_SERVICES,

@@ -26,6 +26,7 @@ from ims.servicers.messages import (
     read_use,
     refusal_messages,
     resolution_message,
+    timestamp,
     usage_summary_message,
 )
 from ims.servicers.once import once, once_finished
@@ -236,6 +237,28 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
             # The wire's bytes of a message, or a megabyte would be copied once more.
             yield cast("pb.DownloadImageDataResponse", field(_CHUNK, chunk))
 
+    def CreateDownloadUrl(
+        self, request: pb.CreateDownloadUrlRequest, context: grpc.ServicerContext
+    ) -> pb.CreateDownloadUrlResponse:
+        caller, reading = current_caller(), RequestReading(request)
+        image_id = image_id_of(request)
+        valid = reading.seconds(
+            "valid_seconds", request.valid_seconds, default=_URL_SECONDS, longest=_LONGEST_URL_SECONDS
+        )
+        tenant_id = reading.tenant_id("tenant_id", request.tenant_id)
+        made = image_data.create_download_url(
+            self._deployment,
+            caller=caller,
+            image_id=image_id,
+            disk_index=request.disk_index,
+            valid=valid,
+            tenant_id=tenant_id,
+            problems=reading.problems,
+        )
+        return pb.CreateDownloadUrlResponse(
+            url=made.url, expire_time=timestamp(made.expire_time), disk=disk_message(made.disk)
+        )
+
     def ResolveImage(
         self, request: pb.ResolveImageRequest, context: grpc.ServicerContext
     ) -> pb.ResolveImageResponse:
@@ -309,6 +332,8 @@ def _uploaded(finished: image_data.Finished) -> pb.UploadImageDataResponse:
 
 _GOT: Final = pb.GetImageResponse.IMAGE_FIELD_NUMBER
 _LISTED: Final = pb.ListImagesResponse.IMAGES_FIELD_NUMBER
+_URL_SECONDS: Final = 300
+_LONGEST_URL_SECONDS: Final = 3600
 _CHUNK: Final = pb.DownloadImageDataResponse.CHUNK_FIELD_NUMBER
 
 

@@ -127,6 +127,13 @@ class RequestReading:
             self.problem(path, f"it is 0 or more, not {value}.", value=value)
         return value
 
+    def seconds(self, path: str, value: int, *, default: int, longest: int) -> timedelta:
+        """Return for how long: 1 to so many seconds; the default where it is 0."""
+        if 0 <= value <= longest:
+            return timedelta(seconds=value or default)
+        self.problem(path, f"it is 1 to {longest}, not {value}.", value=value, longest=longest)
+        return timedelta(seconds=default)
+
     def time(self, message: Message, field: str, *, at: str = "") -> datetime | None:
         """Return a time, rounded up to a microsecond; None where it is not said.
 

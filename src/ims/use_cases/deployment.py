@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from functools import wraps
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
-from ims.blob_store.interface import ResumableBlobStore
+from ims.blob_store.interface import DownloadUrls, ResumableBlobStore
 from ims.disk_files.conversion import Converter
 from ims.domain.caller import Caller
 from ims.domain.image import Image, ImageId, KeyId
@@ -42,6 +42,10 @@ class Deployment:
     region: Region
     database: Database
     blobs: ResumableBlobStore
+    urls: DownloadUrls | None = None
+    """None where bytes are read through the service alone."""
+    longest_url: timedelta = timedelta(hours=1)
+    """How long a URL is good at the most."""
     keys: KeyProvider
     directory_closed: bool = False
     """Whether there are no other tenants than those that the directory names (law 3.9)."""

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from ims.blob_store.interface import BlobDeleted, BlobStore, BlobWriter
 from ims.blob_store.sealed import SealedBlobs
@@ -18,6 +18,7 @@ from ims.domain.view import View
 from ims.repository.database import Transaction
 from ims.rules.engine import enforce
 from ims.rules.image_data import (
+    CREATE_DOWNLOAD_URL,
     DOWNLOAD_IMAGE_DATA,
     FINISH_UPLOAD,
     RECEIVE_CHUNK,
@@ -25,6 +26,7 @@ from ims.rules.image_data import (
     Announcement,
     Arrival,
     ArrivedFile,
+    DirectDownloadAttempt,
     DownloadAttempt,
     UploadAttempt,
 )
@@ -481,6 +483,54 @@ def blobs_for_reading(deployment: Deployment, image: Image, disk: Disk) -> BlobS
         image.encryption_key_id, disk.wrapped_data_key, context=disk.blob_key
     )
     return SealedBlobs(deployment.blobs, data_key, disk.seal_runs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadUrl:
+    """Where a disk's bytes are read without the service."""
+
+    url: str
+    expire_time: datetime
+    disk: Disk
+
+
+def create_download_url(
+    deployment: Deployment,
+    *,
+    caller: Caller,
+    image_id: ImageId,
+    disk_index: int,
+    valid: timedelta,
+    tenant_id: TenantId | None = None,
+    problems: Problems = (),
+) -> DownloadUrl:
+    """Return a URL of a disk's bytes, good for so long or for as long as the deployment allows.
+
+    Until it ends, nothing that becomes of the image or of a share takes it back.
+    """
+    with deployment.database.reading() as reading:
+        reader = representing(reading, caller, tenant_id)
+        view = see(deployment, reading, reader, image_id)
+    attempt = DirectDownloadAttempt(
+        caller=reader,
+        image=view.image,
+        share=view.share,
+        disk_index=disk_index,
+        key_usable=key_is_usable(deployment, view.image),
+        store_gives_urls=deployment.urls is not None,
+        problems=problems,
+    )
+    enforce(CREATE_DOWNLOAD_URL, attempt)
+    assert deployment.urls is not None  # or the rule would have been broken
+    disk = view.image.disks[disk_index]
+    lasting = min(valid, deployment.longest_url)
+    expire_time = deployment.now() + lasting
+    url = deployment.urls.download_url(
+        disk.blob_key,
+        valid_seconds=int(lasting.total_seconds()),
+        file_name=f"{view.image.name}-{disk.index}.{disk.format.lower()}",
+    )
+    return DownloadUrl(url=url, expire_time=expire_time, disk=disk)
 
 
 # --- What a crash leaves ---
