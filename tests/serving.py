@@ -25,15 +25,19 @@ class Server:
             *("serve", "--listen", "127.0.0.1:0", "--data", str(data)),
             *flags,
         ]
-        self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - closed in stop
+        self._folder = tempfile.TemporaryDirectory(prefix="ims-log-")
+        # Written at its end, and read through another opening: one that both shared would be written to
+        # wherever it is being read.
+        self._log = Path(self._folder.name) / "log"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("IMS_")}
-        self._process = subprocess.Popen(
-            self._command,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-            env=environment | variables,
-        )
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment | variables,
+            )
         self.greeting = ""
         self.target = self._wait_for_target()
 
@@ -65,8 +69,7 @@ class Server:
         """Return what the server has logged, up to now or, without a greeting, to its end."""
         if "try" not in self.greeting:
             self._process.wait(START_SECONDS)
-        self._log.seek(0)
-        return self._log.read().decode()
+        return self._log.read_text()
 
     def log_lines(self) -> list[dict[str, object]]:
         """Return what the server has logged up to now, line by line."""
@@ -101,7 +104,7 @@ class Server:
         code = self._process.wait(START_SECONDS)
         assert self._process.stdout is not None
         self._process.stdout.close()
-        self._log.close()
+        self._folder.cleanup()
         return code
 
     def __enter__(self) -> Self:
