@@ -105,4 +105,4 @@ def _empty(url: str) -> None:
     names = sql.SQL(", ").join(sql.Identifier(table.name) for table in tables)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(sql.SQL("TRUNCATE {}").format(names))
-        connection.execute("UPDATE duties SET holder = '', lease_until = 0")
+        connection.execute("UPDATE duties SET holder = '', lease_until = 0, place = NULL")
