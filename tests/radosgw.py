@@ -185,7 +185,8 @@ def _run(*command: str) -> None:
 
 
 def _serve(*command: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    # It goes with this process, however this one ends.
+    return subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], stdin=subprocess.DEVNULL)
 
 
 def _wait_until_it_answers(url: str, process: subprocess.Popen[bytes]) -> None:
