@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 from builders import OWNER
 from calling import Tenant, declined, error_of, image_of, metadata_of
 from conftest import As, MakeService, needs
-from disk_files.makers import missing_tools, stream_vmdk
+from disk_files.makers import stream_vmdk
 from disk_files.test_ova import member, ova
 from ims.bootstrap import Service
 from ims.domain.image import KeyId
@@ -98,7 +99,7 @@ def test_a_line_that_breaks_again_and_again_is_no_trouble(importing, make_source
 
 
 def test_a_file_of_another_format_is_converted(importing, make_source, tmp_path: Path):
-    needs("" if missing_tools().get("qemu-img") else "qemu-img", "qemu-img")
+    needs(shutil.which("qemu-img"), "qemu-img")
     (tmp_path / "disk.raw").write_bytes(CONTENT + bytes(-len(CONTENT) % 512))
     qcow2 = tmp_path / "disk.qcow2"
     subprocess.run(

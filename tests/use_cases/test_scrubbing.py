@@ -13,7 +13,7 @@ from ims.bootstrap import Service
 from ims.domain.image import KeyId
 from ims.providers.keys import add_key
 from ims.use_cases.deployment import Deployment
-from ims.use_cases.scrubbing import Scrubbed, scrub
+from ims.use_cases.scrubbing import SCRUB, Scrubbed, scrub
 from ims.v1 import image_pb2
 
 FilesOf = Callable[[Service], list[Path]]
@@ -157,15 +157,35 @@ def test_after_a_round_all_rest(deployment: Deployment, image: image_pb2.Image, 
     assert scrub_all(deployment, "another") == [Scrubbed(image_id=image.id)]
 
 
-def test_who_is_told_to_stop_stops(deployment: Deployment, image: image_pb2.Image):
+def test_who_is_told_to_stop_stops_and_the_image_is_read_again(
+    deployment: Deployment, image: image_pb2.Image
+):
     told: list[int] = []
 
     def stop(read_bytes: int) -> bool:
         told.append(read_bytes)
         return False
 
-    assert scrub(deployment, "one", stop, rest=A_DAY) == Scrubbed(image_id=image.id)
+    assert scrub(deployment, "one", stop, rest=A_DAY) is None
     assert told == [1024**2]
+    assert scrub_all(deployment) == [Scrubbed(image_id=image.id)]
+
+
+def test_who_loses_the_duty_while_reading_says_nothing_of_the_image(
+    deployment: Deployment, image: image_pb2.Image, clock: Clock
+):
+    def be_slow(_read_bytes: int) -> bool:
+        clock.advance(seconds=60)
+        with deployment.database.transaction() as tx:
+            assert tx.duties.claim(
+                SCRUB, "another", now=clock.now(), until=clock.now() + timedelta(seconds=1)
+            )
+        return True
+
+    assert scrub(deployment, "one", be_slow, rest=A_DAY) is None
+
+    clock.advance(seconds=2)
+    assert scrub_all(deployment, "another") == [Scrubbed(image_id=image.id)]
 
 
 def test_a_service_scrubs_by_itself(

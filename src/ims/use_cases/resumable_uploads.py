@@ -86,7 +86,7 @@ class _Go:
 
     @property
     def announced(self) -> Announcement:
-        return Announcement(size_bytes=self.upload.size_bytes, sha256=self.upload.sha256)
+        return _announced(self.upload)
 
 
 # --- Start, look, abort ---
@@ -124,16 +124,8 @@ def _start(
     if attempt.disk is not None and attempt.disk.state is DiskState.SAVING:
         running = tx.uploads.find(BlobKey(attempt.disk.upload_id))
         if running is not None and announced == _announced(running):
-            found = FoundUpload(
-                caller=caller,
-                image=image,
-                disk_index=disk_index,
-                upload=running,
-                key_usable=attempt.key_usable,
-                problems=problems,
-            )
-            enforce(WRITE_UPLOAD, found)
-            return _Go(image=image, disk=attempt.disk, upload=running)
+            upload_id = attempt.disk.upload_id
+            return _found(deployment, tx, caller, image, disk_index, upload_id, problems, WRITE_UPLOAD)
     until = deployment.now() + deployment.upload_patience
     reserved = reserve(deployment, tx, attempt, action=Action.START_UPLOAD, until=until)
     blob_key = BlobKey(upload_id)
@@ -429,6 +421,8 @@ def _receive(
     from_the_beginning = writer.size_bytes == 0
     digest, inspection = hashlib.sha256(), Inspection(go.disk.format)
     for chunk in chunks:
+        # Before anything that could end the upload, which is another writer's by now.
+        _refuse_superseded(deployment, go)
         _refuse_too_much(deployment, go, writer.size_bytes + len(chunk))
         if from_the_beginning:
             digest.update(chunk)
@@ -436,7 +430,6 @@ def _receive(
             if inspection.hopeless:
                 report = inspection.report(writer.size_bytes)
                 judged(go.image, go.filled, go.announced, report, cut_short=True)
-        _refuse_superseded(deployment, go)
         writer.write(chunk)
     if not from_the_beginning or writer.size_bytes < go.upload.size_bytes:
         return None

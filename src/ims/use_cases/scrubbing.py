@@ -54,12 +54,15 @@ def scrub(deployment: Deployment, holder: str, pause: Pause, *, rest: timedelta)
         _rest(deployment, holder, rest)
         return None
     (image,) = batch
-    found = {
-        disk.index: whole
-        for disk in image.disks
-        if disk.state is DiskState.STORED
-        and (whole := _is_whole(deployment, image, disk, holder, pause)) is not None
-    }
+    try:
+        found = {
+            disk.index: whole
+            for disk in image.disks
+            if disk.state is DiskState.STORED
+            and (whole := _is_whole(deployment, image, disk, holder, pause)) is not None
+        }
+    except _Stopped:
+        return None
     scrubbed = _mark(deployment, image, found)
     with deployment.database.transaction() as tx:
         tx.duties.come_to(SCRUB, holder, image.id)
@@ -83,20 +86,27 @@ def _rest(deployment: Deployment, holder: str, rest: timedelta) -> None:
         tx.duties.claim(SCRUB, _RESTING, now=now, until=now + rest)
 
 
+class _Stopped(Exception):
+    """The image has not been read to its end: whoever has the duty next begins with it."""
+
+
 def _is_whole(
     deployment: Deployment, image: Image, disk: Disk, holder: str, pause: Pause
 ) -> bool | None:
-    """Whether a disk's bytes are what was stored; None where that cannot be told just now."""
+    """Whether a disk's bytes are what was stored; None where that cannot be told just now.
+
+    Raises _Stopped.
+    """
     sha256 = hashlib.sha256()
     held_until = deployment.now() + deployment.upload_lease / 2
     try:
         for piece in _pieces(deployment, image, disk):
             sha256.update(piece)
             if not pause(len(piece)):
-                return None
+                raise _Stopped
             if deployment.now() > held_until:
                 if _claim(deployment, holder) is None:
-                    return None
+                    raise _Stopped
                 held_until = deployment.now() + deployment.upload_lease / 2
     except Rejection as rejection:
         # A key or a store that is away says nothing about the bytes.
