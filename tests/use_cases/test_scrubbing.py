@@ -171,6 +171,33 @@ def test_who_is_told_to_stop_stops_and_the_image_is_read_again(
     assert scrub_all(deployment) == [Scrubbed(image_id=image.id)]
 
 
+def test_who_is_told_to_stop_within_an_image_reads_it_again(
+    deployment: Deployment, image: image_pb2.Image
+):
+    answers = iter([True, True, False])
+
+    assert scrub(deployment, "one", lambda _read_bytes: next(answers), rest=A_DAY) is None
+    assert scrub_all(deployment) == [Scrubbed(image_id=image.id)]
+
+
+def test_images_whose_bytes_are_gone_take_their_time_too(
+    deployment: Deployment, owner: Tenant, service: Service, files_of: FilesOf
+):
+    """Or a catalogue beside an empty store would be marked through at full speed, and none could stop it."""
+    ids = sorted(owner.active(f"image-{number}").id for number in range(3))
+    for file in files_of(service):
+        file.unlink()
+    told: list[int] = []
+
+    def go_on_once(read_bytes: int) -> bool:
+        told.append(read_bytes)
+        return len(told) == 1
+
+    assert scrub(deployment, "one", go_on_once, rest=A_DAY) == Scrubbed(image_id=ids[0], damaged=(0,))
+    assert scrub(deployment, "one", go_on_once, rest=A_DAY) is None
+    assert told == [1024**2] * 2
+
+
 def test_who_loses_the_duty_while_reading_says_nothing_of_the_image(
     deployment: Deployment, image: image_pb2.Image, clock: Clock
 ):

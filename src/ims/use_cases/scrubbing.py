@@ -55,6 +55,8 @@ def scrub(deployment: Deployment, holder: str, pause: Pause, *, rest: timedelta)
         return None
     (image,) = batch
     try:
+        # To look at an image counts as a piece: images without bytes, or whose bytes are gone, take turns too.
+        _go_on(pause, _PIECE_BYTES)
         found = {
             disk.index: whole
             for disk in image.disks
@@ -90,6 +92,12 @@ class _Stopped(Exception):
     """The image has not been read to its end: whoever has the duty next begins with it."""
 
 
+def _go_on(pause: Pause, read_bytes: int) -> None:
+    """Wait as long as has to be waited. Raises _Stopped."""
+    if not pause(read_bytes):
+        raise _Stopped
+
+
 def _is_whole(
     deployment: Deployment, image: Image, disk: Disk, holder: str, pause: Pause
 ) -> bool | None:
@@ -102,8 +110,7 @@ def _is_whole(
     try:
         for piece in _pieces(deployment, image, disk):
             sha256.update(piece)
-            if not pause(len(piece)):
-                raise _Stopped
+            _go_on(pause, len(piece))
             if deployment.now() > held_until:
                 if _claim(deployment, holder) is None:
                     raise _Stopped
