@@ -3,10 +3,9 @@
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from ims.repository.tables import policies
+from ims.repository.upsert import upsert_into
 
 _SHARING_BLOCKED: Final = "sharing blocked"
 
@@ -34,10 +33,9 @@ class Policies:
 
     def block_sharing(self, *, blocked: bool) -> None:
         """Keep all tenants from sharing with anybody new, or let them again."""
-        insert = postgresql_insert if self._connection.dialect.name == "postgresql" else sqlite_insert
         row = {"name": _SHARING_BLOCKED, "in_force": blocked}
         self._connection.execute(
-            insert(policies)
+            upsert_into(policies, self._connection.dialect.name)
             .values(row)
             .on_conflict_do_update(index_elements=[policies.c.name], set_={"in_force": blocked})
         )

@@ -1,14 +1,14 @@
 """Calls that were accepted, each with its first answer."""
 
 from datetime import datetime
-from typing import Final
+from functools import cache
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from ims.domain.repetition import RememberedCall, RepeatableCall
 from ims.repository.tables import requests
 from ims.repository.times import to_microseconds
+from ims.repository.upsert import upsert_into
 
 _KEY = (
     requests.c.tenant_id == sa.bindparam("tenant"),
@@ -26,7 +26,9 @@ _EXPIRED = (
 _FORGET = sa.delete(requests).where(sa.tuple_(requests.c.tenant_id, requests.c.request_id).in_(_EXPIRED))
 
 
-def _claim(insert: sqlite.Insert | postgresql.Insert) -> sa.sql.dml.ReturningInsert[tuple[str]]:
+@cache
+def _claim(dialect_name: str) -> sa.sql.dml.ReturningInsert[tuple[str]]:
+    insert = upsert_into(requests, dialect_name)
     # An expired row is taken over; one that is not is left alone, and no row is returned.
     given = insert.excluded
     return insert.on_conflict_do_update(
@@ -39,12 +41,6 @@ def _claim(insert: sqlite.Insert | postgresql.Insert) -> sa.sql.dml.ReturningIns
         },
         where=requests.c.expire_time <= sa.bindparam("now"),
     ).returning(requests.c.request_id)
-
-
-_CLAIM: Final = {
-    "sqlite": _claim(sqlite.insert(requests)),
-    "postgresql": _claim(postgresql.insert(requests)),
-}
 
 
 class Requests:
@@ -67,7 +63,7 @@ class Requests:
             "expire_time": to_microseconds(until),
             "now": to_microseconds(now),
         }
-        claim = _CLAIM[self._connection.dialect.name]
+        claim = _claim(self._connection.dialect.name)
         return self._connection.execute(claim, values).first() is not None
 
     def answer(self, call: RepeatableCall, answer: bytes) -> None:

@@ -3,10 +3,10 @@
 from collections.abc import Collection
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from ims.domain.image import BlobKey
 from ims.repository.tables import shared_blobs
+from ims.repository.upsert import upsert_into
 
 _this = shared_blobs.c.blob_key == sa.bindparam("key")
 _RELEASE = (
@@ -32,9 +32,8 @@ class SharedBlobs:
         """Count one more disk that names a blob which a disk of a locked image names."""
         # Added in the database: the image's lock keeps out who copies the same image, and not who copies
         # or purges another that names the blob.
-        insert = postgresql.insert if self._connection.dialect.name == "postgresql" else sqlite.insert
         self._connection.execute(
-            insert(shared_blobs)
+            upsert_into(shared_blobs, self._connection.dialect.name)
             .values(blob_key=blob_key, reference_count=2)
             .on_conflict_do_update(
                 index_elements=["blob_key"],

@@ -10,7 +10,6 @@ from functools import cache
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from ims.domain.image import ImageId, ImageState
 from ims.domain.page import Page, Position, ShareFilter
@@ -29,6 +28,7 @@ from ims.repository.share_conditions import lasts
 from ims.repository.statement import Statement
 from ims.repository.tables import images, shares, tenants, trust_in_owners, trust_rules
 from ims.repository.times import from_microseconds, to_microseconds
+from ims.repository.upsert import Upsert, upsert_into
 
 Converted = TypeVar("Converted")
 
@@ -55,14 +55,14 @@ LISTED: Final = {
 _KEY: Final = ("image_id", "tenant_id")
 
 
-def _add(insert: sqlite.Insert | postgresql.Insert, values: Mapping[str, Any]) -> sa.Insert:
+def _adding(dialect_name: str, values: Mapping[str, Any]) -> Upsert:
     copied = {
         copy: sa.select(column)
         .where(images.c.id == sa.bindparam("of_image"), images.c.state != ImageState.DELETED)
         .scalar_subquery()
         for copy, column in LISTED.items()
     }
-    adding = insert.values({**copied, **values})
+    adding = upsert_into(shares, dialect_name).values({**copied, **values})
     # Who still has a row had a share that has ended by itself.
     return adding.on_conflict_do_update(
         index_elements=_KEY,
@@ -71,17 +71,23 @@ def _add(insert: sqlite.Insert | postgresql.Insert, values: Mapping[str, Any]) -
 
 
 _ROW: Final = {name: sa.bindparam(name, type_=shares.c[name].type) for name in SHARE_COLUMNS}
-_ADD: Final = {
-    "sqlite": _add(sqlite.insert(shares), {}),
-    "postgresql": _add(postgresql.insert(shares), {}),
-}
-_ADD_ONE: Final = Statement(_add(sqlite.insert(shares), _ROW))
+
+
+@cache
+def _add(dialect_name: str) -> sa.Insert:
+    return _adding(dialect_name, {})
+
+
+@cache
+def _add_one() -> Statement:
+    """Return the statement with which SQLite adds a share."""
+    return Statement(_adding("sqlite", _ROW))
 
 
 @cache
 def _add_one_and_tell(events: int) -> Statement:
     """Return the statement with which PostgreSQL adds a share and so many events of it."""
-    query = _add(postgresql.insert(shares), _ROW)
+    query = _adding("postgresql", _ROW)
     return Statement(query.add_cte(addition(events).cte("told")) if events else query)
 
 
@@ -212,9 +218,9 @@ class ShareRepository:
             _add_one_and_tell(len(told)).run(self._connection, rows[0] | parameters_of(told))
             return
         if len(rows) == 1 and dialect == "sqlite":
-            _ADD_ONE.run(self._connection, rows[0])
+            _add_one().run(self._connection, rows[0])
         elif rows:
-            self._connection.execute(_ADD[dialect], rows)
+            self._connection.execute(_add(dialect), rows)
         self._audit_log.add(told)
 
     def save(self, share: Share) -> None:

@@ -8,8 +8,6 @@ from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from ims.domain.page import Page, Position, TenantFilter
 from ims.domain.quotas import NOTHING, Account, OwnLimits, Usage
@@ -17,6 +15,7 @@ from ims.domain.tenant import Region, RegisteredTenant, TenantId, TenantState
 from ims.repository.statement import Statement
 from ims.repository.tables import tenants
 from ims.repository.times import from_microseconds, to_microseconds
+from ims.repository.upsert import upsert_into
 
 _ONE = sa.select(tenants).where(tenants.c.id == sa.bindparam("tenant_id"))
 _LOCK = _ONE.with_for_update()
@@ -163,9 +162,9 @@ class TenantRepository:
         return self._connection.execute(_LOCK, {"tenant_id": tenant_id}).mappings().first()
 
     def _make(self, tenant_id: TenantId) -> None:
-        insert = postgresql_insert if self._connection.dialect.name == "postgresql" else sqlite_insert
         values = {"id": tenant_id, **asdict(NOTHING)}
-        self._connection.execute(insert(tenants).values(values).on_conflict_do_nothing())
+        insert = upsert_into(tenants, self._connection.dialect.name)
+        self._connection.execute(insert.values(values).on_conflict_do_nothing())
 
     def _write(self, tenant_id: TenantId, values: dict[str, Any]) -> None:
         self._connection.execute(tenants.update().where(tenants.c.id == tenant_id).values(values))

@@ -55,7 +55,7 @@ def scrub(deployment: Deployment, holder: str, pause: Pause, *, rest: timedelta)
         return None
     (image,) = batch
     try:
-        # To look at an image counts as a piece: images without bytes, or whose bytes are gone, take turns too.
+        # A look counts as a piece: images without bytes, or whose bytes are gone, take their time too.
         _go_on(pause, _PIECE_BYTES)
         found = {
             disk.index: whole
