@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from ims.disk_files.examiner import (
@@ -13,37 +12,15 @@ from ims.disk_files.examiner import (
     End,
     Examiner,
 )
-from ims.disk_files.iso import IsoExaminer
-from ims.disk_files.qcow import Qcow2Examiner, QcowExaminer
-from ims.disk_files.qed import QedExaminer
 from ims.disk_files.raw import RawExaminer
 from ims.disk_files.signatures import Kind, announced_kinds
-from ims.disk_files.vdi import VdiExaminer
-from ims.disk_files.vhd import (
-    DynamicVhdExaminer,
-    FixedVhdExaminer,
-    ends_with_footer,
-    is_fixed_disk,
-)
-from ims.disk_files.vhdx import VhdxExaminer
-from ims.disk_files.vmdk import VmdkExaminer
+from ims.disk_files.vhd import FixedVhdExaminer, ends_with_footer, is_fixed_disk
 from ims.domain.disk_file import DiskFileReport
 from ims.domain.image import DiskFormat
 
 _CHUNK_BYTES = 1024**2
 
 _LOG = logging.getLogger(__name__)
-
-_EXAMINERS: Mapping[DiskFormat, type[Examiner]] = {
-    DiskFormat.QCOW2: Qcow2Examiner,
-    DiskFormat.QCOW: QcowExaminer,
-    DiskFormat.QED: QedExaminer,
-    DiskFormat.VMDK: VmdkExaminer,
-    DiskFormat.VHD: DynamicVhdExaminer,
-    DiskFormat.VHDX: VhdxExaminer,
-    DiskFormat.VDI: VdiExaminer,
-    DiskFormat.ISO: IsoExaminer,
-}
 
 
 class Inspection:
@@ -163,7 +140,10 @@ class Inspection:
     def _examiner_of_announced(self, head: bytes) -> Examiner:
         match self._kinds:
             case (DiskFormat() as announced,):
-                return _EXAMINERS[announced](head)
+                # Seven MiB of every worker to which nobody sends such files.
+                from ims.disk_files.examiners import EXAMINERS  # noqa: PLC0415
+
+                return EXAMINERS[announced](head)
             case _:
                 return RawExaminer(head)
 
