@@ -25,7 +25,7 @@ WORKERS = 2
 THREADS = Settings.model_fields["threads"].default
 """Threads of a process of the bare server: as many as `ims serve` has for small calls."""
 _AS_MEASURED = {"IMS_SCRUB_BYTES_PER_SECOND": "0"}
-"""Filled catalogues have images without bytes: each would be found to be damaged, and changed meanwhile."""
+"""Images of filled catalogues have no bytes: each would be found to be damaged, and be changed."""
 BODIES = 8
 """How many different requests are sent at the same time."""
 

@@ -2,14 +2,16 @@
 
 import hashlib
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
+from multiprocessing.synchronize import Event, Semaphore
 from pathlib import Path
 
 import grpc
@@ -148,16 +150,9 @@ def calls_beside_transfers(session: Session) -> Iterator[Figure]:
         calls = 200 if session.quick else 2_000
         alone = percentile(_latencies(tenant, image.id, calls), 0.99)
         before_mib = server.memory_mib()
-        ended = threading.Event()
-        with ThreadPoolExecutor(TRANSFERS) as threads:
-            running = [
-                threads.submit(_download_until, server, image.id, ended) for _ in range(TRANSFERS)
-            ]
+        with _downloads(server, image.id):
             beside = percentile(_latencies(tenant, image.id, calls), 0.99)
             during_mib = server.memory_mib()
-            ended.set()
-            for each in running:
-                each.result()
         tenant.close()
     source.unlink()
     yield Figure(
@@ -213,13 +208,43 @@ def _latencies(tenant: Tenant, image_id: str, calls: int) -> list[float]:
     return [_seconds(partial(tenant.GetImage, image_id=image_id))() for _ in range(calls)]
 
 
-def _download_until(server: Server, image_id: str, ended: threading.Event) -> None:
+@contextmanager
+def _downloads(server: Server, image_id: str) -> Iterator[None]:
+    """Have many downloads running for the block, in a process of their own: it hinders no measuring."""
+    processes = multiprocessing.get_context("spawn")
+    running, ended = processes.Semaphore(0), processes.Event()
+    process = processes.Process(target=_download_many, args=(server.target, image_id, running, ended))
+    process.start()
+    try:
+        for _ in range(TRANSFERS):
+            assert running.acquire(timeout=60), "not every download has begun"
+        yield
+        assert process.is_alive(), "the downloads have ended before their time"
+    finally:
+        ended.set()
+        process.join()
+
+
+def _download_many(target: str, image_id: str, running: Semaphore, ended: Event) -> None:
+    with ThreadPoolExecutor(TRANSFERS) as threads:
+        downloads = [
+            threads.submit(_download_until, target, image_id, running, ended) for _ in range(TRANSFERS)
+        ]
+    for each in downloads:
+        each.result()
+
+
+def _download_until(target: str, image_id: str, running: Semaphore, ended: Event) -> None:
     """Download again and again, at the pace of a client on a network, until it is told to end."""
-    with grpc.insecure_channel(server.target, OPTIONS) as channel:
+    with grpc.insecure_channel(target, OPTIONS) as channel:
         stream = channel.unary_stream(method("DownloadImageData"))
         request = request_class("DownloadImageData")(image_id=image_id).SerializeToString()
+        begun = False
         while not ended.is_set():
             for _ in stream(request, metadata=[("ims-tenant", "bench")]):
+                if not begun:
+                    begun = True
+                    running.release()
                 if ended.wait(PAUSE_SECONDS):
                     break
 

@@ -183,7 +183,7 @@ def test_who_is_told_to_stop_within_an_image_reads_it_again(
 def test_images_whose_bytes_are_gone_take_their_time_too(
     deployment: Deployment, owner: Tenant, service: Service, files_of: FilesOf
 ):
-    """Or a catalogue beside an empty store would be marked through at full speed, and none could stop it."""
+    """Or a catalogue beside an empty store would be marked at full speed, and none could stop it."""
     ids = sorted(owner.active(f"image-{number}").id for number in range(3))
     for file in files_of(service):
         file.unlink()
