@@ -20,7 +20,7 @@ CHANNELS = 8
 
 def one_tenants_counter(session: Session) -> Iterator[Figure]:
     """CreateImage of one tenant, in parallel ÷ one after the other, and every image counted once."""
-    writes = 300 if session.quick else 1_000
+    writes = 200 if session.quick else 1_000
     for kind in KINDS:
         names = (f"counting-{number}" for number in itertools.count())
         url = session.databases.url(kind, "writes")
