@@ -313,6 +313,16 @@ class TestFullDisk:
         yield
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
+    @pytest.fixture
+    def sticky_names(self, monkeypatch):
+        """Have the disk take no name away; `undo` mends it."""
+
+        def failing(*_arguments, **_details):
+            raise OSError(errno.EIO, "broken")
+
+        monkeypatch.setattr(os, "unlink", failing)
+        return monkeypatch
+
     def test_a_file_that_may_not_grow_is_storage_full(self, blobs, root, small_files_only):
         writer = blobs.open_writer(KEY)
         writer.write(BYTES[:CHUNK])
@@ -414,6 +424,52 @@ class TestFullDisk:
 
         assert declined.value.reason is Reason.STORAGE_UNAVAILABLE
         assert files(root) == set()
+
+    def test_a_name_that_cannot_be_taken_away_hinders_no_commit(self, blobs, root, sticky_names):
+        commit(blobs, KEY, BYTES)
+
+        assert content(blobs, KEY) == BYTES
+        assert files(root) == {f"blobs/k1/{KEY}", f"unfinished/{KEY}"}
+        sticky_names.undo()
+        blobs.delete(KEY)
+        assert files(root) == set()
+
+    def test_nobody_goes_on_with_bytes_that_could_be_neither_kept_nor_taken_away(
+        self, blobs, sticky_names
+    ):
+        def failing(_descriptor):
+            raise OSError(errno.EIO, "broken")
+
+        writer = blobs.resume_writer(KEY)
+        writer.write(BYTES)
+        sticky_names.setattr(os, "fsync", failing)
+
+        with pytest.raises(Rejection) as declined:
+            writer.suspend()
+
+        assert declined.value.reason is Reason.STORAGE_UNAVAILABLE
+        assert blobs.kept_bytes(KEY) == 0
+
+    def test_whoever_discards_a_blob_takes_it_from_nobody_who_begins_it_anew(
+        self, blobs, root, monkeypatch
+    ):
+        writer = blobs.resume_writer(KEY)
+        begun = []
+        unlink = os.unlink
+
+        def begin_in_between(path, *arguments, **details):
+            with pytest.raises(BlobBusy):
+                blobs.resume_writer(KEY)
+            unlink(path, *arguments, **details)
+            begun.append(blobs.resume_writer(KEY))
+
+        monkeypatch.setattr(os, "unlink", begin_in_between)
+        writer.discard()
+        monkeypatch.undo()
+
+        begun[0].write(BYTES)
+        begun[0].commit()
+        assert content(blobs, KEY) == BYTES
 
     def test_a_writer_that_was_refused_has_ended(self, blobs, small_files_only):
         writer = blobs.open_writer(KEY)

@@ -186,13 +186,25 @@ class _FileWriter:
         with self._discarding_on_error():
             os.fsync(self._file.fileno())
             self._publish()
-        self.discard()  # takes away the first link; the blob is the second
+        self._end()  # takes away the first link; the blob is the second
 
     def discard(self) -> None:
-        if not self._file.closed:
-            with suppress(OSError):  # what a late close cannot write is not wanted any more
-                self._file.close()
-            self._unfinished.unlink(missing_ok=True)
+        if self._file.closed:
+            return
+        with suppress(OSError):
+            # Should its name stay: nobody is to go on with bytes that may never have reached the disk.
+            self._file.truncate(0)
+        self._end()
+
+    def _end(self) -> None:
+        """Take the file's first name away, while it is still locked, and let go of it.
+
+        A name that cannot be taken away just now goes when the blob is deleted.
+        """
+        with suppress(OSError):
+            self._unfinished.unlink()
+        with suppress(OSError):  # what a late close cannot write is not wanted any more
+            self._file.close()
 
     def suspend(self) -> None:
         if self._file.closed:
