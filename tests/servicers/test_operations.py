@@ -1,5 +1,6 @@
 """Operations on the wire: whose they are, how they end, and who does them (law 10)."""
 
+import errno
 import threading
 from collections.abc import Callable
 
@@ -476,15 +477,13 @@ class TestFailing:
         assert failed.metadata == {"bytesLeft": "7"}
         assert failed.violations == [("", "x", "No room.")]
 
+    @pytest.mark.parametrize("what", ["the store", "the system"])
     def test_what_is_away_for_a_while_is_tried_again(
-        self,
-        begin: Begin,
-        owner: Tenant,
-        idle: Service,
-        clock: Clock,
+        self, begin: Begin, owner: Tenant, idle: Service, clock: Clock, what: str
     ):
+        trouble = _away() if what == "the store" else OSError(errno.EMFILE, "too many open files")
         operation = begin()
-        executor = an_executor(idle, "first", Failing(*[_away()] * 2))
+        executor = an_executor(idle, "first", Failing(*[trouble] * 2))
         assert executor.do_next()
         assert not executor.do_next()  # not at once
         clock.advance(seconds=20)

@@ -101,10 +101,20 @@ class Executor:
             job.put_back(until=self._deployment.now())
         except Rejection as rejection:
             if rejection.category is Category.UNAVAILABLE and again:
-                pause = timedelta(seconds=min(2**operation.epoch, _LONGEST_PAUSE_SECONDS))
-                job.put_back(until=self._deployment.now() + pause)
+                self._put_back_for_a_while(job)
             else:
                 job.fail(work, rejection)
+        except OSError:
+            # Too many open files, or a disk that fails: it says nothing about what is to be done.
+            _log.exception("The system refuses operation %s something.", operation.id)
+            if again:
+                self._put_back_for_a_while(job)
+            else:
+                job.fail(work, None)
         except Exception:  # noqa: BLE001 - a worker outlives a mistake in what it does
             _log.exception("Operation %s fails by a mistake of the service.", operation.id)
             job.fail(work, None)
+
+    def _put_back_for_a_while(self, job: Job) -> None:
+        pause = timedelta(seconds=min(2**job.operation.epoch, _LONGEST_PAUSE_SECONDS))
+        job.put_back(until=self._deployment.now() + pause)
