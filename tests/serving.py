@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -18,9 +19,11 @@ START_SECONDS = 30
 class Server:
     """An `ims serve` on a free port of this machine, with its things in a folder."""
 
-    def __init__(self, data: Path, *flags: str, **variables: str) -> None:
+    def __init__(self, data: Path, *flags: str, under: Sequence[str] = (), **variables: str) -> None:
+        """Start it, `under` another command if one is given."""
         self.data = data
         self._command = [
+            *under,
             str(Path(sys.executable).parent / "ims"),
             *("serve", "--listen", "127.0.0.1:0", "--data", str(data)),
             *flags,
