@@ -367,10 +367,7 @@ def _make_deployment(
         longest_url=timedelta(seconds=longest_url_seconds),
         keys=keys,
         fetcher=_fetcher(settings),
-        converter=Converter(
-            settings.data / "conversions",
-            limits=ConversionLimits(file_bytes=settings.max_image_file_bytes),
-        ),
+        converter=Converter(settings.data / "conversions", limits=_conversion_limits(settings)),
         directory_closed=settings.tenant_directory == "closed",
         backups=_backups(settings),
         limits=_limits(settings),
@@ -655,6 +652,18 @@ def _limits(settings: Settings) -> Limits:
             creations=settings.creations_per_tenant,
             copies=settings.copies_per_tenant,
         ),
+    )
+
+
+def _conversion_limits(settings: Settings) -> ConversionLimits:
+    conversion, most = settings.conversion, settings.max_image_file_bytes
+    return ConversionLimits(
+        memory_bytes=conversion.memory_bytes,
+        processor_seconds=conversion.processor_seconds,
+        seconds=conversion.max_seconds,
+        # Never more than a file may have that is uploaded.
+        file_bytes=min(most, conversion.max_file_bytes or most),
+        capacity_bytes=conversion.max_capacity_bytes,
     )
 
 

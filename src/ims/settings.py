@@ -264,6 +264,23 @@ class S3Setting(BaseModel):
         return self
 
 
+class ConversionSetting(BaseModel):
+    """What a conversion of a disk's file may take; one that takes more is ended (law 5.14)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    memory_bytes: ByteSize = Field(default=ByteSize(GIB), ge=64 * 1024**2, le=1024 * GIB)
+    """How much address space the converting process has, for instance "2GiB"."""
+    processor_seconds: int = Field(default=6 * 3600, ge=1, le=10**7)
+    """How long it may keep processors busy, counted over all of them."""
+    max_seconds: float = Field(default=12 * 3600, gt=0, le=10**7)
+    """How long it may take by the clock."""
+    max_file_bytes: ByteSize | None = Field(default=None, ge=1, le=1024 * GIB)
+    """How large the converted file may become; left out, `max_image_file_bytes`."""
+    max_capacity_bytes: ByteSize = Field(default=ByteSize(2048 * GIB), ge=1)
+    """How large the disk inside the file may be."""
+
+
 class Settings(BaseSettings):
     """What an operator can set: by flags, in the environment (IMS_…), in a TOML file, in this order."""
 
@@ -360,6 +377,9 @@ class Settings(BaseSettings):
     """How much the source of an import has to send on average."""
     import_max_seconds: float = Field(24 * 3600, ge=1)
     """How long the source of an import may be waited for in all."""
+
+    conversion: ConversionSetting = ConversionSetting()
+    """What a conversion of a disk's file may take."""
 
     request_memory_seconds: int = Field(24 * 3600, ge=1)
     """How long a repeated call with a request id gets its first answer again (law 5.9)."""
