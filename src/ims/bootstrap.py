@@ -196,7 +196,6 @@ class Service:
     def start(self) -> None:
         """Mend what an earlier process left, then serve."""
         self._try(self._sweep)
-        self._try(self.deployment.converter.remove_leftovers)
         for chore in (*self._chores, *self._executing):
             chore.start()
         self._patience.start()
@@ -232,6 +231,8 @@ class Service:
             _log.exception("a chore failed; it is tried again", chore=chore.__name__)
 
     def _sweep(self) -> None:
+        # By every worker: what others leave may be on another machine.
+        self._try(self.deployment.converter.remove_leftovers)
         swept = sweep(self.deployment, self._id)
         if swept is not None and swept.anything:
             _log.info("swept", **asdict(swept))
