@@ -1,9 +1,13 @@
 """`ims image copy` and `ims operation …`."""
 
+import shutil
+import subprocess
+
 import pytest
 
 from cli.conftest import Ims
-from disk_files.makers import TINY_QCOW2
+from conftest import needs
+from disk_files.makers import TINY_QCOW2, TINY_QCOW2_CAPACITY
 from ims.domain.image import KeyId
 from ims.providers.keys import add_key
 from serving import Server
@@ -68,3 +72,14 @@ def test_what_is_refused_is_told_beforehand_too(ims: Ims, owner: str):
     assert ims("operation", "list", tenant=owner).stdout == "No operations.\n"
     assert (taken.code, both.code) == (1, 2)
     assert "IMAGE_NAME_TAKEN" in taken.stderr
+
+
+def test_a_copy_is_made_in_another_format(ims: Ims, owner: str, tiny: str, tmp_path):
+    needs(shutil.which("qemu-img"), "qemu-img")
+    copied = ims("image", "copy", tiny, "raw", "--format", "raw", tenant=owner, json=True).json
+    ims("image", "download", "raw", "--output", tmp_path / "raw", tenant=owner)
+
+    (disk,) = copied["response"]["disks"]
+    assert (disk["format"], disk["size_bytes"]) == ("RAW", str(TINY_QCOW2_CAPACITY))
+    compare = ["qemu-img", "compare", "-f", "qcow2", "-F", "raw", TINY_QCOW2, tmp_path / "raw"]
+    subprocess.run(compare, check=True)

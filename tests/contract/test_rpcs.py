@@ -119,6 +119,9 @@ RAISED_DIRECTLY = {
         *(Reason.CONVERSION_FAILED, Reason.CONVERSION_UNAVAILABLE, Reason.CONVERSION_LIMIT_EXCEEDED),
         *(Reason.STORAGE_FULL, Reason.STORAGE_UNAVAILABLE),
     },
+    "CopyImage": {
+        *(Reason.CONVERSION_FAILED, Reason.CONVERSION_UNAVAILABLE, Reason.CONVERSION_LIMIT_EXCEEDED),
+    },
     "StartUpload": {Reason.STORAGE_UNAVAILABLE, Reason.KEY_UNAVAILABLE},
     "WriteUpload": {
         Reason.CHUNK_DAMAGED,

@@ -37,6 +37,10 @@ def copy(
         str, typer.Option(metavar="KEY", help="Encrypt it with this key; without it, as the source is.")
     ] = "",
     decrypt: Annotated[bool, typer.Option("--decrypt", help="Do not encrypt it.")] = False,
+    disk_format: Annotated[
+        DiskFormat | None,
+        choice("--format", words=Disk.Format, help="Convert it to this; without it, as the source is."),
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Whether to wait until it is complete.")
     ] = True,
@@ -54,6 +58,7 @@ def copy(
             description=description,
             encryption_key_id=key,
             decrypt=decrypt,
+            format=disk_format or Disk.FORMAT_UNSPECIFIED,
             validate_only=dry_run,
         )
         if dry_run:

@@ -37,12 +37,14 @@ class OperationCalls(Connection):
         description: str | None = None,
         encryption_key_id: str = "",
         decrypt: bool = False,
+        format: DiskFormat = Disk.FORMAT_UNSPECIFIED,  # noqa: A002 - the contract's word
         validate_only: bool = False,
         request_id: str = "",
     ) -> Operation:
         """Begin to copy an image within the region; `made_image` waits for the copy.
 
-        It is encrypted as its source is, unless a key or `decrypt` says otherwise. Where the bytes stay
+        It is encrypted as its source is, unless a key or `decrypt` says otherwise, and of the same
+        format, unless another is named: then it is converted. Where the bytes stay
         as they are stored the operation is done when it is returned. With `validate_only` nothing is
         stored, and the operation has no name.
         """
@@ -50,6 +52,7 @@ class OperationCalls(Connection):
             image_id=image_id,
             name=name,
             description=description,
+            format=format,
             validate_only=validate_only,
             request_id=request_id,
         )

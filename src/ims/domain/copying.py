@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ims.domain.image import Image, KeyId
+from ims.domain.image import DiskFormat, Image, KeyId
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +15,8 @@ class CopyOrder:
     """The key to encrypt the copy with; None where that is not said."""
     decrypt: bool = False
     """Whether the copy is not to be encrypted."""
+    format: DiskFormat | None = None
+    """What its disk is to be; None where that is not said."""
 
     def key_of_copy(self, source: Image) -> KeyId | None:
         """Return the key of the copy; None for one that is not encrypted."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ims.domain.image import GIB, Disk, Image, ImageType
-from ims.domain.quotas import Allowance, Usage, usage_of
+from ims.domain.quotas import NOTHING, Allowance, Usage, usage_of
 from ims.domain.rejection import Category, Reason
 from ims.rules.attempt import Attempt
 from ims.rules.creation import bms_and_iso_images_are_never_encrypted
@@ -39,10 +39,12 @@ class CopyAttempt(Attempt):
     """Whether the key of a copy that is to be encrypted may encrypt something of the caller's now."""
     allowance: Allowance
     """That of the copy's owner."""
+    taken: Usage = NOTHING
+    """What the copy takes of it already."""
 
     @property
     def asked(self) -> Usage:
-        return usage_of(self.draft)
+        return usage_of(self.draft) - self.taken
 
     @property
     def disks(self) -> Sequence[Disk]:
@@ -124,4 +126,5 @@ FINISH_COPY: tuple[Rule[CopyAttempt], ...] = (
     only_accepted_shares_are_used,
     the_key_of_an_encrypted_image_is_usable,
     a_copy_is_encrypted_with_a_usable_key,
+    stored_bytes_stay_within_the_quota,
 )

@@ -92,11 +92,15 @@ def read_copy_order(reading: RequestReading, request: image_service_pb2.CopyImag
     """Return what a copy is to be."""
     if request.WhichOneof("encryption") == "decrypt" and not request.decrypt:
         reading.problem("decrypt", "it is true; left out, the copy is encrypted as its source is.")
+    copy_format = reading.word(request, "format", DiskFormat)
+    if copy_format is DiskFormat.ISO:
+        reading.problem("format", "an ISO is a medium and no disk; nothing is converted to one.")
     return CopyOrder(
         name=request.name,
         description=request.description if request.HasField("description") else None,
         encryption_key_id=read_key_id(reading, request.encryption_key_id),
         decrypt=request.decrypt,
+        format=copy_format,
     )
 
 

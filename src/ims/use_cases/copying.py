@@ -1,19 +1,32 @@
 """The story of a copy within the region: one that takes a moment, and one whose bytes are copied.
 
-A copy whose bytes stay as they are stored names the same blob as its source. One whose bytes change is
-an operation: the image is there from the beginning, SAVING, so that its name and what it takes are
-settled; its bytes are written by whoever takes the operation up, each time as a blob of their own.
+A copy whose bytes stay as they are stored names the same blob as its source. One whose bytes change,
+because it is encrypted, decrypted or of another format, is an operation: the image is there from the
+beginning, SAVING, so that its name and what it takes are settled; its bytes are written by whoever takes
+the operation up, each time as a blob of their own.
 """
 
-import logging
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ims.blob_store.interface import BlobDeleted, data_damaged
 from ims.domain.audit import Action
 from ims.domain.caller import Caller
 from ims.domain.copying import CopyOrder
-from ims.domain.image import BlobKey, Disk, DiskState, Image, ImageId, ImageState, Source, SourceKind
+from ims.domain.image import (
+    BlobKey,
+    Disk,
+    DiskFormat,
+    DiskState,
+    Image,
+    ImageId,
+    ImageState,
+    Source,
+    SourceKind,
+)
 from ims.domain.operation import Operation, OperationId, OperationKind, OperationState
+from ims.domain.quotas import usage_of
 from ims.domain.rejection import Problems
 from ims.domain.tenant import NOBODY
 from ims.domain.view import View
@@ -22,14 +35,14 @@ from ims.rules.copying import COPY_IMAGE, FINISH_COPY, CopyAttempt
 from ims.rules.engine import enforce
 from ims.use_cases.deployment import Deployment, in_one_transaction, key_is_usable, see_locked
 from ims.use_cases.image_data import (
+    Download,
     blobs_for_writing,
     download_image_data,
     give_up_now_or_later,
 )
 from ims.use_cases.jobs import Interrupted, Job, caller_of, ended_now, reserve_blob, to_request
+from ims.use_cases.storing import store_file
 from ims.use_cases.trail import record_image
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +85,9 @@ def copy_image(
         problems=problems,
     )
     enforce(COPY_IMAGE, attempt)
+    # Behind everything else, so that it tells nothing to who may not copy.
+    if draft.disks[0].format is not source.image.disks[0].format:
+        deployment.converter.require()
     view = View(image=draft, viewer=caller.tenant_id)
     if validate_only:
         return BegunCopy(view=view, operation=None)
@@ -100,7 +116,8 @@ def _draft(
 ) -> Image:
     """Return the copy as it is to begin with: complete where its bytes stay as they are stored."""
     key_id = order.key_of_copy(source)
-    bytes_stay = source.encrypted is (key_id is not None)
+    converted = order.format not in {None, *(disk.format for disk in source.disks)}
+    bytes_stay = source.encrypted is (key_id is not None) and not converted
     now = deployment.now()
     return replace(
         source,
@@ -116,7 +133,7 @@ def _draft(
         source=Source(kind=SourceKind.IMAGE, id=source.id, region=source.region),
         declared_by=None,
         encryption_key_id=key_id,
-        disks=source.disks if bytes_stay else tuple(_to_be_filled(source, operation_id)),
+        disks=source.disks if bytes_stay else tuple(_to_be_filled(source, order, operation_id)),
         version=1,
         create_time=now,
         update_time=now,
@@ -127,19 +144,26 @@ def _draft(
     )
 
 
-def _to_be_filled(source: Image, operation_id: OperationId) -> list[Disk]:
+def _to_be_filled(source: Image, order: CopyOrder, operation_id: OperationId) -> list[Disk]:
     return [
         Disk(
             index=disk.index,
             role=disk.role,
-            format=disk.format,
+            format=order.format or disk.format,
             state=DiskState.SAVING,
             # No upload's: whoever gives up uploads leaves it to the operation.
             upload_id=operation_id,
-            announced_bytes=disk.size_bytes,
+            announced_bytes=_expected_bytes(disk, order.format or disk.format),
         )
         for disk in source.disks
     ]
+
+
+def _expected_bytes(disk: Disk, copy_format: DiskFormat) -> int:
+    """Return what a copy's file is taken to have until it is there; of most formats nobody knows."""
+    if copy_format is DiskFormat.RAW and disk.format is not DiskFormat.RAW:
+        return disk.capacity_bytes
+    return disk.size_bytes
 
 
 def _rekeyed(deployment: Deployment, source: Image, draft: Image) -> Image:
@@ -221,16 +245,42 @@ def _store(deployment: Deployment, job: Job, copy: Image, blob_key: BlobKey) -> 
         image_id=operation.source_image_id,
         disk_index=0,
     )
-    source = download.disk
+    chunks = _whole(job, download)
+    source, disk = download.disk, copy.disks[0]
+    if source.format is disk.format:
+        stored = _write(deployment, job, copy, source, blob_key, chunks)
+    else:
+        stored = store_file(deployment, job, copy, disk, blob_key, chunks, source.format)
+    return replace(stored, upload_id="", announced_bytes=0)
+
+
+def _whole(job: Job, download: Download) -> Iterator[bytes]:
+    """Yield a disk's bytes. Raises Rejection at their end when they are not those that were stored."""
+    digest, read_bytes = hashlib.sha256(), 0
+    for chunk in download.chunks:
+        job.goes_on()
+        digest.update(chunk)
+        read_bytes += len(chunk)
+        yield chunk
+        job.done_bytes = read_bytes
+    if (read_bytes, digest.hexdigest()) != (download.disk.size_bytes, download.disk.sha256):
+        raise data_damaged()
+
+
+def _write(
+    deployment: Deployment,
+    job: Job,
+    copy: Image,
+    source: Disk,
+    blob_key: BlobKey,
+    chunks: Iterator[bytes],
+) -> Disk:
+    """Write the very bytes of the source as a blob, without looking at them once more."""
     blobs, wrapped_data_key = blobs_for_writing(deployment, copy, blob_key)
-    writer = blobs.open_writer(blob_key)
+    writer = blobs.open_writer(blob_key, hashed=False)
     try:
-        for chunk in download.chunks:
-            job.goes_on()
+        for chunk in chunks:
             writer.write(chunk)
-            job.done_bytes = writer.size_bytes
-        if (writer.size_bytes, writer.sha256) != (source.size_bytes, source.sha256):
-            raise data_damaged()
         job.goes_on()
         writer.commit()
     except BlobDeleted as error:
@@ -240,8 +290,6 @@ def _store(deployment: Deployment, job: Job, copy: Image, blob_key: BlobKey) -> 
     return replace(
         copy.disks[0],
         state=DiskState.STORED,
-        upload_id="",
-        announced_bytes=0,
         capacity_bytes=source.capacity_bytes,
         size_bytes=source.size_bytes,
         sha256=source.sha256,
@@ -267,6 +315,7 @@ def _finish(deployment: Deployment, tx: Transaction, operation: Operation, disk:
         key_usable=key_is_usable(deployment, source.image),
         new_key_usable=key_is_usable(deployment, copy),
         allowance=tx.tenants.lock(caller.tenant_id).under(deployment.limits.quotas),
+        taken=usage_of(view.image),
     )
     enforce(FINISH_COPY, attempt)
     if not tx.pending_blobs.settle(disk.blob_key):

@@ -6,12 +6,9 @@ the operation up, each time as a blob of their own. Where it fails, the disk is 
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from ims.blob_store.interface import BlobDeleted
-from ims.disk_files.inspection import Inspection
 from ims.disk_files.ova import disk_in_ova
 from ims.domain.audit import Action
 from ims.domain.caller import Caller
@@ -34,22 +31,19 @@ from ims.rules.image_data import (
 from ims.rules.states import state_of_filling
 from ims.use_cases.deployment import Deployment, in_one_transaction, key_is_usable, see_locked
 from ims.use_cases.image_data import (
-    blobs_for_writing,
     empty_the_disk_of,
     give_up_now_or_later,
-    judged,
     min_disk_of,
     reserve,
     upload_attempt,
     with_disk,
 )
 from ims.use_cases.jobs import Interrupted, Job, caller_of, reserve_blob, to_request
+from ims.use_cases.storing import store_file
 from ims.use_cases.trail import record_image
 
 if TYPE_CHECKING:
     from ims.providers.fetching import Fetch
-
-_CHUNK_BYTES: Final = 1024**2
 
 
 @in_one_transaction
@@ -152,78 +146,27 @@ class Importing:
 def _store(deployment: Deployment, job: Job, image: Image, disk: Disk, blob_key: BlobKey) -> Disk:
     """Fetch the file, convert it if need be, and write it as a blob; return the disk as it would be."""
     order = _order_of(job.operation)
-    with ExitStack() as stack:
-        fetch = stack.enter_context(
-            deployment.fetcher().fetch(
-                order.url,
-                max_bytes=deployment.limits.image_file_bytes,
-                announced_bytes=order.size_bytes or None,
-                keep_on=job.goes_on,
-            )
-        )
-        fetched = hashlib.sha256()
-        chunks = _counted(fetch, fetched, job)
+    with deployment.fetcher().fetch(
+        order.url,
+        max_bytes=deployment.limits.image_file_bytes,
+        announced_bytes=order.size_bytes or None,
+        keep_on=job.goes_on,
+    ) as fetch:
+        chunks = _fetched(fetch, job, image, disk, order)
         if order.ova:
             chunks = disk_in_ova(chunks)
-        if not _is_converted(order, disk):
-            stored = _write(deployment, job, image, disk, blob_key, chunks)
-            _refuse_another_digest(image, disk, order, fetched)
-            return stored
-        conversion = stack.enter_context(deployment.converter.begin())
-        for chunk in chunks:
-            conversion.write(chunk)
-        _refuse_another_digest(image, disk, order, fetched)
-        converted = conversion.convert(
-            _format_of(order, disk), disk.format, on_progress=lambda _done: job.goes_on()
-        )
-        made = conversion.read(chunk_bytes=_CHUNK_BYTES)
-        return _write(deployment, job, image, disk, blob_key, made, report=converted.report)
+        return store_file(deployment, job, image, disk, blob_key, chunks, _format_of(order, disk))
 
 
-def _counted(fetch: "Fetch", digest: "hashlib._Hash", job: Job) -> Iterator[bytes]:
+def _fetched(fetch: "Fetch", job: Job, image: Image, disk: Disk, order: ImportOrder) -> Iterator[bytes]:
+    """Yield what is fetched. Raises Rejection at its end when that is not what was announced."""
+    digest = hashlib.sha256()
     for chunk in fetch:
         job.goes_on()
         digest.update(chunk)
         yield chunk
         job.done_bytes = fetch.received_bytes
-
-
-def _write(
-    deployment: Deployment,
-    job: Job,
-    image: Image,
-    disk: Disk,
-    blob_key: BlobKey,
-    chunks: Iterator[bytes],
-    *,
-    report: DiskFileReport | None = None,
-) -> Disk:
-    """Write a file as a blob, looking at it on the way, unless somebody has; return the disk.
-
-    Raises Rejection when it cannot be one.
-    """
-    blobs, wrapped_data_key = blobs_for_writing(deployment, image, blob_key)
-    inspection = Inspection(disk.format)
-    writer = blobs.open_writer(blob_key)
-    try:
-        for chunk in chunks:
-            job.goes_on()
-            if report is None:
-                inspection.write(chunk)
-            if inspection.hopeless:
-                break
-            writer.write(chunk)
-        filled = replace(disk, size_bytes=writer.size_bytes, sha256=writer.sha256)
-        found = report or inspection.report(writer.size_bytes)
-        announced = Announcement(size_bytes=writer.size_bytes)
-        stored = judged(image, filled, announced, found, cut_short=inspection.hopeless)
-        job.goes_on()
-        writer.commit()
-    except BlobDeleted as error:
-        raise Interrupted from error
-    finally:
-        writer.discard()
-    return replace(stored, blob_key=blob_key, wrapped_data_key=wrapped_data_key)
+    _refuse_another_digest(image, disk, order, digest)
 
 
 def _refuse_another_digest(
