@@ -8,6 +8,7 @@ import pytest
 from cli.conftest import Ims
 from conftest import needs
 from disk_files.makers import TINY_QCOW2, TINY_QCOW2_CAPACITY
+from disk_files.test_ova import member, ova
 from ims.domain.image import KeyId
 from ims.providers.keys import add_key
 from serving import Server
@@ -83,3 +84,32 @@ def test_a_copy_is_made_in_another_format(ims: Ims, owner: str, tiny: str, tmp_p
     assert (disk["format"], disk["size_bytes"]) == ("RAW", str(TINY_QCOW2_CAPACITY))
     compare = ["qemu-img", "compare", "-f", "qcow2", "-F", "raw", TINY_QCOW2, tmp_path / "raw"]
     subprocess.run(compare, check=True)
+
+
+def test_a_file_of_another_format_is_uploaded_and_converted(ims: Ims, owner: str, tmp_path):
+    needs(shutil.which("qemu-img"), "qemu-img")
+    given = ("--from", "qcow2", "--format", "raw")
+    uploaded = ims("image", "upload", TINY_QCOW2, "--name", "raw", *given, tenant=owner)
+    ims("image", "download", "raw", "--output", tmp_path / "raw", tenant=owner)
+    ims("image", "create", "--name", "empty", "--type", "system-disk", "--format", "vmdk", tenant=owner)
+    filled = ims("image", "upload", TINY_QCOW2, "--image", "empty", "--from", "qcow2", tenant=owner)
+
+    assert uploaded.stdout.startswith("Uploaded 8.0 MiB of RAW into disk 0 of raw (")
+    compare = ["qemu-img", "compare", "-f", "qcow2", "-F", "raw", TINY_QCOW2, tmp_path / "raw"]
+    subprocess.run(compare, check=True)
+    assert "of VMDK into disk 0 of empty (" in filled.stdout
+    assert ims("operation", "list", "--not-done", tenant=owner).stdout == "No operations.\n"
+
+
+def test_the_disk_of_an_ova_is_uploaded(ims: Ims, owner: str, tmp_path):
+    (tmp_path / "machine.ova").write_bytes(ova(member()))
+    uploaded = ims("image", "upload", tmp_path / "machine.ova", "--name", "m", "--ova", tenant=owner)
+
+    assert "of VMDK into disk 0 of m (" in uploaded.stdout
+
+
+def test_what_a_file_is_to_become_is_said(ims: Ims, owner: str):
+    refused = ims("image", "upload", TINY_QCOW2, "--name", "x", "--from", "qcow2", tenant=owner)
+
+    assert refused.code == 2
+    assert "--format" in refused.stderr

@@ -118,11 +118,15 @@ RAISED_DIRECTLY = {
         *(Reason.IMPORT_SOURCE_TOO_SLOW, Reason.IMAGE_FILE_TOO_LARGE),
         *(Reason.CONVERSION_FAILED, Reason.CONVERSION_UNAVAILABLE, Reason.CONVERSION_LIMIT_EXCEEDED),
         *(Reason.STORAGE_FULL, Reason.STORAGE_UNAVAILABLE),
+        *(Reason.UPLOAD_BUSY, Reason.UPLOAD_SUPERSEDED, Reason.DISK_DATA_DAMAGED),
     },
     "CopyImage": {
         *(Reason.CONVERSION_FAILED, Reason.CONVERSION_UNAVAILABLE, Reason.CONVERSION_LIMIT_EXCEEDED),
     },
-    "StartUpload": {Reason.STORAGE_UNAVAILABLE, Reason.KEY_UNAVAILABLE},
+    "StartUpload": {
+        *(Reason.STORAGE_UNAVAILABLE, Reason.KEY_UNAVAILABLE),
+        *(Reason.CONVERSION_UNAVAILABLE, Reason.CONVERSION_FAILED),
+    },
     "WriteUpload": {
         Reason.CHUNK_DAMAGED,
         Reason.TOO_MANY_TRANSFERS,

@@ -90,6 +90,7 @@ from rules.facts import (
     a_share_update,
     a_sharing,
     a_sight,
+    a_started_upload,
     a_use,
     a_vault,
     an_acceptance,
@@ -245,6 +246,10 @@ _ABOUT_IMAGE_DATA: tuple[tuple[Rule, object], ...] = (
     (image_data.a_download_begins_within_the_file, a_download(offset_bytes=1001)),
     (uploads.the_upload_is_one_of_the_disk, a_found_upload(upload=None)),
     (uploads.a_writer_goes_on_where_the_upload_has_come_to, a_progress(offset_bytes=499)),
+    (
+        uploads.what_is_to_be_converted_is_imported,
+        a_found_upload(upload=a_started_upload(source_format=DiskFormat.QCOW2)),
+    ),
     (uploads.only_a_whole_upload_is_finished, a_progress(received_bytes=999)),
 )
 

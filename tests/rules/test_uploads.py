@@ -4,7 +4,7 @@ import pytest
 
 from builders import RECIPIENT, STRANGER, a_caller, an_image
 from ims.domain.caller import Role
-from ims.domain.image import DiskState
+from ims.domain.image import DiskFormat, DiskState
 from ims.domain.rejection import Category, Reason, Rejection
 from ims.rules.engine import enforce
 from ims.rules.image_data import a_stored_disk_is_not_filled_again
@@ -12,15 +12,18 @@ from ims.rules.uploads import (
     ABORT_UPLOAD,
     COMPLETE_UPLOAD,
     GET_UPLOAD,
+    IMPORT_UPLOAD,
     WRITE_UPLOAD,
     a_writer_goes_on_where_the_upload_has_come_to,
     only_a_whole_upload_is_finished,
     the_upload_is_one_of_the_disk,
+    what_is_to_be_converted_is_imported,
 )
 from rules.facts import (
     a_draft,
     a_found_upload,
     a_progress,
+    a_started_upload,
     an_empty_disk,
     is_kept,
     the_violation,
@@ -109,3 +112,21 @@ class TestOnlyAWholeUploadIsFinished:
         with pytest.raises(Rejection) as rejected:
             enforce((only_a_whole_upload_is_finished,), a_progress(received_bytes=999))
         assert rejected.value.category is Category.AGAINST_RULES
+
+
+class TestWhatIsToBeConvertedIsImported:
+    rule = what_is_to_be_converted_is_imported
+
+    @pytest.mark.parametrize("said", [{"source_format": DiskFormat.QCOW2}, {"ova": True}])
+    def test_it_is_not_finished_and_can_be_gone_on_with_and_ended(self, said):
+        found = a_found_upload(image=SAVING, upload=a_started_upload(**said))
+
+        assert the_violation(self.rule, found).reason is Reason.UPLOAD_NEEDS_CONVERSION
+        with pytest.raises(Rejection):
+            enforce(COMPLETE_UPLOAD, found)
+        for rules in (GET_UPLOAD, WRITE_UPLOAD, IMPORT_UPLOAD, ABORT_UPLOAD):
+            enforce(rules, found)
+
+    def test_what_is_the_disks_already_is(self):
+        assert is_kept(self.rule, a_found_upload())
+        assert is_kept(self.rule, a_found_upload(upload=None))

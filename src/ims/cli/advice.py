@@ -39,6 +39,7 @@ _ADVICE: Final = {
     ErrorReason.UPLOAD_SUPERSEDED: "Upload again.",
     ErrorReason.UPLOAD_NOT_FOUND: "Upload again.",
     ErrorReason.UPLOAD_INCOMPLETE: "Upload the same file again: it goes on where it was.",
+    ErrorReason.UPLOAD_NEEDS_CONVERSION: "Say --from or --ova again, as when it was begun.",
     ErrorReason.UPLOAD_BUSY: "Is the same file being uploaded elsewhere? Wait for that.",
     ErrorReason.CHUNK_DAMAGED: "Upload the same file again: it goes on where it was.",
     ErrorReason.PUBLIC_IMAGE_NOT_SHAREABLE: "Nothing needs to be done.",

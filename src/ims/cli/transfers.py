@@ -1,5 +1,6 @@
 """`ims image upload` and `ims image download`: bytes from and to files, with progress bars."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Unpack
 
@@ -36,28 +37,48 @@ def upload(
         DiskFormat | None,
         choice("--format", words=Disk.Format, help="What the file is; without it, what it looks like."),
     ] = None,
+    source_format: Annotated[
+        DiskFormat | None,
+        choice("--from", words=Disk.Format, help="What the file is, where it is to be converted."),
+    ] = None,
+    ova: Annotated[bool, typer.Option("--ova", help="Take the disk out of an OVA.")] = False,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the image's record when the upload fails.")
     ] = False,
     attributes: NewImageAttributes,
 ) -> None:
-    """Create an image from a file (--name), or fill a disk of one (--image)."""
+    """Create an image from a file (--name), or fill a disk of one (--image).
+
+    With --from the service converts the file to what the image is to be, and this waits for it.
+    """
     if (name is None) == (image is None):
         raise typer.BadParameter("Say --name for a new image, or --image for one that is there.")
+    brought = _Brought(file, source_format or Disk.FORMAT_UNSPECIFIED, ova=ova)
     if name is not None:
         if disk:
             raise typer.BadParameter("It goes with --image.", param_hint="--disk")
-        response = _upload_new(session, file, name, image_type, disk_format, keep=keep, **attributes)
+        if source_format is not None and disk_format is None and not ova:
+            raise typer.BadParameter("Say --format: what the file is to become.", param_hint="--from")
+        response = _upload_new(session, brought, name, image_type, disk_format, keep=keep, **attributes)
     else:
         if image_type is not None or disk_format is not None or keep or attributes:
             raise typer.BadParameter("With --image nothing is said about it any more but --disk.")
-        response = _upload_disk(session, file, str(image), disk)
+        response = _upload_disk(session, brought, str(image), disk)
     session.answer(response, _uploaded(response))
+
+
+@dataclass(frozen=True)
+class _Brought:
+    """The file that is uploaded, and what it is."""
+
+    file: Path
+    source_format: DiskFormat
+    ova: bool
 
 
 def _upload_new(
     session: Session,
-    file: Path,
+    brought: _Brought,
     name: str,
     image_type: ImageType | None,
     disk_format: DiskFormat | None,
@@ -66,14 +87,16 @@ def _upload_new(
     **attributes: Unpack[NewImageAttributes],
 ) -> FinishUploadResponse:
     with session.client() as client:
-        sha256 = _digest(file)
+        sha256 = _digest(brought.file)
         with progress_bar("Uploading") as progress:
             image = client.create_from_file(
-                file,
+                brought.file,
                 name=name,
                 type=image_type,
                 format=disk_format,
                 sha256=sha256,
+                source_format=brought.source_format,
+                ova=brought.ova,
                 keep=keep,
                 progress=progress,
                 **attributes,
@@ -81,12 +104,20 @@ def _upload_new(
     return FinishUploadResponse(image=image, disk=image.disks[0])
 
 
-def _upload_disk(session: Session, file: Path, image: str, disk: int) -> FinishUploadResponse:
+def _upload_disk(session: Session, brought: _Brought, image: str, disk: int) -> FinishUploadResponse:
     with session.client() as client:
         image_id = lookup.own_image_id(client, image)
-        sha256 = _digest(file)
+        sha256 = _digest(brought.file)
         with progress_bar("Uploading") as progress:
-            return client.upload(image_id, file, disk, sha256=sha256, progress=progress)
+            return client.upload(
+                image_id,
+                brought.file,
+                disk,
+                sha256=sha256,
+                source_format=brought.source_format,
+                ova=brought.ova,
+                progress=progress,
+            )
 
 
 def _digest(file: Path) -> str:

@@ -14,6 +14,7 @@ from typing import BinaryIO, Final, Unpack
 from ims.client.disk_format import guess_format
 from ims.client.errors import DamagedDownload, Declined, Unreachable
 from ims.client.images import NewImageAttributes
+from ims.client.operations import OperationCalls
 from ims.client.repetition import Patience
 from ims.client.transfers import TransferCalls
 from ims.client.uploads import UploadCalls
@@ -40,7 +41,7 @@ PATIENCE_SECONDS: Final = 60.0
 _LONGEST_FILE_NAME: Final = 255
 
 
-class FileCalls(TransferCalls, UploadCalls):
+class FileCalls(TransferCalls, UploadCalls, OperationCalls):
     """Carries disk files to the service and back."""
 
     def upload(
@@ -50,6 +51,8 @@ class FileCalls(TransferCalls, UploadCalls):
         disk_index: int = 0,
         *,
         sha256: str = "",
+        source_format: DiskFormat = Disk.FORMAT_UNSPECIFIED,
+        ova: bool = False,
         patience_seconds: float = PATIENCE_SECONDS,
         progress: Progress | None = None,
     ) -> FinishUploadResponse:
@@ -59,13 +62,21 @@ class FileCalls(TransferCalls, UploadCalls):
         read once more beforehand, to announce it. Gives up when no byte has arrived for
         `patience_seconds`. Raises Declined, Unreachable, and OSError about the file; the upload waits
         then, unless the service has ended it.
+
+        With a `source_format` that is not the disk's, or an OVA, the service converts what has arrived,
+        and this waits for it, however long that takes.
         """
         path = Path(path)
         sha256 = sha256 or sha256_of(path)
         with path.open("rb", buffering=0) as file:
             size_bytes = _size_bytes(file)
             upload = self.start_upload(
-                image_id, size_bytes=size_bytes, sha256=sha256, disk_index=disk_index
+                image_id,
+                size_bytes=size_bytes,
+                sha256=sha256,
+                disk_index=disk_index,
+                source_format=source_format,
+                ova=ova,
             )
             patience = Patience(patience_seconds)
             while True:
@@ -73,9 +84,14 @@ class FileCalls(TransferCalls, UploadCalls):
                     if upload.received_bytes < size_bytes:
                         chunks = _chunks(file, size_bytes, progress, from_bytes=upload.received_bytes)
                         upload = self.write_upload(upload, chunks)
-                    return self.finish_upload(upload)
+                    if not (upload.source_format or upload.ova):
+                        return self.finish_upload(upload)
+                    operation = self.import_upload(upload)
+                    break
                 except (Declined, Unreachable) as trouble:
                     upload = self._after(trouble, upload, patience)
+        image = self.made_image(operation)
+        return FinishUploadResponse(image=image, disk=image.disks[disk_index])
 
     def _after(self, trouble: Declined | Unreachable, upload: Upload, patience: Patience) -> Upload:
         """Return how far an upload has come when a go has failed. Raises what ends the upload."""
@@ -224,25 +240,36 @@ class FileCalls(TransferCalls, UploadCalls):
         format: DiskFormat | None = None,  # noqa: A002 - the contract's word
         type: ImageType | None = None,  # noqa: A002 - the contract's word
         sha256: str = "",
+        source_format: DiskFormat = Disk.FORMAT_UNSPECIFIED,
+        ova: bool = False,
         keep: bool = False,
         progress: Progress | None = None,
         **attributes: Unpack[NewImageAttributes],
     ) -> Image:
         """Create an image of one disk and upload it; return it ACTIVE.
 
-        The format is guessed when it is not said; the type is SYSTEM_DISK, and ISO for an ISO file.
+        The format is guessed when it is not said, and VMDK for an OVA; the type is SYSTEM_DISK, and ISO
+        for an ISO file. A file of another format, its `source_format`, is converted.
         When the upload fails, the record is deleted again, unless it is to be kept for another try;
         if that fails too, a note on the exception says so. Raises what `upload` does.
         """
         path = Path(path)
-        format = guess_format(path) if format is None else format  # noqa: A001 - the contract's word
+        if format is None:
+            format = Disk.VMDK if ova else guess_format(path)  # noqa: A001 - the contract's word
         if type is None:
             type = Image.ISO if format == Disk.ISO else Image.SYSTEM_DISK  # noqa: A001 - as above
         sha256 = sha256 or sha256_of(path)
         source = Source(file=Source.File(name=_name_to_show(path)))
         image = self.create_image(name=name, type=type, formats=[format], source=source, **attributes)
         try:
-            return self.upload(image.id, path, sha256=sha256, progress=progress).image
+            return self.upload(
+                image.id,
+                path,
+                sha256=sha256,
+                source_format=source_format,
+                ova=ova,
+                progress=progress,
+            ).image
         except BaseException as error:
             if not keep:
                 self._discard(image.id, error)

@@ -16,7 +16,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from ims.client.connection import Connection
 from ims.client.errors import declined_by
-from ims.client.vocabulary import Disk, DiskFormat, Image
+from ims.client.vocabulary import Disk, DiskFormat, Image, Upload
 from ims.v1.image_service_pb2 import CopyImageRequest, ImportImageRequest
 from ims.v1.operation_metadata_pb2 import OperationMetadata
 
@@ -89,6 +89,19 @@ class OperationCalls(Connection):
             sha256=sha256,
             source_format=source_format,
             ova=ova,
+            request_id=request_id,
+        )
+        return self._call(self._images.ImportImage, request)
+
+    def import_upload(self, upload: Upload, *, request_id: str = "") -> Operation:
+        """Begin to convert what an upload has brought into its disk; `made_image` waits for the image.
+
+        The upload has come to its last byte, and is over with that.
+        """
+        request = ImportImageRequest(
+            image_id=upload.image_id,
+            disk_index=upload.disk_index,
+            upload_id=upload.id,
             request_id=request_id,
         )
         return self._call(self._images.ImportImage, request)

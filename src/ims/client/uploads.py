@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import google_crc32c
 
 from ims.client.images import ImageCalls
-from ims.client.vocabulary import FinishUploadResponse, Image, Upload
+from ims.client.vocabulary import Disk, DiskFormat, FinishUploadResponse, Image, Upload
 from ims.v1.upload_service_pb2 import (
     AbortUploadRequest,
     FinishUploadRequest,
@@ -25,14 +25,22 @@ class UploadCalls(ImageCalls):
         size_bytes: int,
         sha256: str,
         disk_index: int = 0,
+        source_format: DiskFormat = Disk.FORMAT_UNSPECIFIED,
+        ova: bool = False,
         request_id: str = "",
     ) -> Upload:
-        """Start the upload of a disk; the same again is that upload as it is."""
+        """Start the upload of a disk; the same again is that upload as it is.
+
+        A file of another format than the disk's, or an OVA, is brought like any other; then it is
+        `import_upload` that takes it, and not `finish_upload`.
+        """
         request = StartUploadRequest(
             image_id=image_id,
             disk_index=disk_index,
             size_bytes=size_bytes,
             sha256=sha256,
+            source_format=source_format,
+            ova=ova,
             request_id=request_id,
         )
         return self._call(self._uploads.StartUpload, request).upload

@@ -118,9 +118,15 @@ class Converter:
         """Whether all is installed that a conversion needs: qemu-img, and util-linux to limit it."""
         return self._programs() is not None
 
-    def require(self) -> None:
-        """Raise Rejection CONVERSION_UNAVAILABLE unless there is all that a conversion needs."""
+    def require(self, source: DiskFormat, target: DiskFormat) -> None:
+        """See to it beforehand that a file of the first format may become one of the second.
+
+        Raises Rejection CONVERSION_UNAVAILABLE unless there is all that a conversion needs, and
+        CONVERSION_FAILED where there is none between them.
+        """
         self._installed()
+        if not {source, target} <= CONVERTIBLE_FORMATS:
+            raise _failed(source, target)
 
     def begin(self) -> "Conversion":
         """Return a new conversion, with a folder that is gone when it is closed.

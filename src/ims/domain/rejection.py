@@ -163,6 +163,7 @@ class Reason(StrEnum):
     FORMAT_MISMATCH = auto()
     UNSAFE_IMAGE_FILE = auto()
     UPLOAD_INCOMPLETE = auto()
+    UPLOAD_NEEDS_CONVERSION = auto()
     # can the file be fetched
     IMPORT_SOURCE_FORBIDDEN = auto()
     IMPORT_SOURCE_REFUSED = auto()

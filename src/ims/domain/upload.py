@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ims.domain.disk_file import DiskFileReport
-from ims.domain.image import BlobKey, ImageId, SealRun
+from ims.domain.image import BlobKey, DiskFormat, ImageId, SealRun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,10 @@ class Upload:
     """How many bytes it brings in all."""
     sha256: str
     """Of all of them: 64 lower-case hexadecimal digits."""
+    source_format: DiskFormat | None = None
+    """What the file is that is brought; None where it is what the disk is to be."""
+    ova: bool = False
+    """Whether it is an OVA, of which the disk is taken."""
     wrapped_data_key: bytes = b""
     """The data key that its blob is encrypted with, itself encrypted; empty when it is not."""
     seal_runs: tuple[SealRun, ...] = ()
@@ -38,3 +42,8 @@ class Upload:
     """When it ends unless somebody goes on with it; None once it is finished."""
     finished: bool = False
     """Whether the disk has its bytes."""
+
+    @property
+    def is_converted(self) -> bool:
+        """Whether the disk gets other bytes than those that are brought."""
+        return self.source_format is not None or self.ova

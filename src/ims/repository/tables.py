@@ -172,6 +172,9 @@ uploads = Table(
     Column("writers", Integer, nullable=False),
     # What was found of the file, where its only writer brought all of it.
     Column("findings", Text),
+    # What the file is, where the disk is to be something else; NULL where it is what the disk is.
+    Column("source_format", _text(16)),
+    Column("ova", Boolean, nullable=False, server_default=false()),
 )
 
 # Blobs that more than one disk names, and by how many. One that is not here is named by one at the most.

@@ -34,6 +34,8 @@ class UploadRepository:
                 seal_runs=json.dumps(to_documents(upload.seal_runs)),
                 writers=upload.writers,
                 findings=None,
+                source_format=upload.source_format,
+                ova=upload.ova,
             )
         )
 
@@ -85,6 +87,8 @@ def _to_upload(row: Any) -> Upload:  # noqa: ANN401 - a row's mapping
         seal_runs=to_seal_runs(json.loads(row["seal_runs"])),
         writers=row["writers"],
         findings=None if row["findings"] is None else _to_findings(json.loads(row["findings"])),
+        source_format=row["source_format"] and DiskFormat(row["source_format"]),
+        ova=row["ova"],
         expire_time=from_microseconds(row["lease_until"]),
     )
 

@@ -64,6 +64,7 @@ from ims.rules.uploads import (
     COMPLETE_UPLOAD,
     GET_UPLOAD,
     GO_ON,
+    IMPORT_UPLOAD,
     WRITE_UPLOAD,
 )
 from ims.rules.use import ACT_FOR_TENANT, RESOLVE_IMAGE
@@ -83,7 +84,15 @@ CATALOGUE: dict[str, tuple[Rule[Any], ...]] = {
     "CreateDownloadUrl": (*ACT_FOR_TENANT, *SEE_IMAGE, *CREATE_DOWNLOAD_URL),
     "ResolveImage": (*ACT_FOR_TENANT, *SEE_IMAGE, *RESOLVE_IMAGE),
     "GetQuotas": (),
-    "ImportImage": (*REPEAT_CALL, *SEE_IMAGE, *START_UPLOAD, *FINISH_UPLOAD, *FINISH_IMPORT),
+    "ImportImage": (
+        *REPEAT_CALL,
+        *SEE_IMAGE,
+        *START_UPLOAD,
+        *IMPORT_UPLOAD,
+        *COMPLETE,
+        *FINISH_UPLOAD,
+        *FINISH_IMPORT,
+    ),
     "CopyImage": (*REPEAT_CALL, *SEE_IMAGE, *COPY_IMAGE),
     "ShareImage": (*REPEAT_CALL, *SEE_IMAGE, *SHARE_IMAGE),
     "UnshareImage": (*REPEAT_CALL, *SEE_IMAGE, *UNSHARE_IMAGE),

@@ -46,10 +46,24 @@ WRITE_UPLOAD: tuple[Rule[FoundUpload], ...] = (
     a_stored_disk_is_not_filled_again,
     the_key_of_an_encrypted_image_is_usable,
 )
+
+
+@rule("5.14", Reason.UPLOAD_NEEDS_CONVERSION, Category.AGAINST_RULES)
+def what_is_to_be_converted_is_imported(attempt: FoundUpload) -> Iterator[Breach]:
+    """An upload of a file that is to be converted is imported, and not finished."""
+    if attempt.upload is not None and attempt.upload.is_converted:
+        yield breach(
+            "The file that was uploaded is not what the disk is to be; have it converted with "
+            "ImportImage."
+        )
+
+
 COMPLETE_UPLOAD: tuple[Rule[FoundUpload], ...] = (
     *GET_UPLOAD,
     the_key_of_an_encrypted_image_is_usable,
+    what_is_to_be_converted_is_imported,
 )
+IMPORT_UPLOAD: tuple[Rule[FoundUpload], ...] = WRITE_UPLOAD
 ABORT_UPLOAD: tuple[Rule[FoundUpload], ...] = (*GET_UPLOAD, a_stored_disk_is_not_filled_again)
 
 

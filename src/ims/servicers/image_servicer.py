@@ -35,6 +35,7 @@ from ims.servicers.operation_messages import (
     operation_message,
     read_copy_order,
     read_import_order,
+    read_upload_to_import,
 )
 from ims.servicers.page_tokens import Listing
 from ims.servicers.reading import RequestReading, image_id_of
@@ -285,8 +286,35 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
     def _ask_for_its_key(self, request: pb.ImportImageRequest) -> None:
         ask_for_key_of(self._deployment, current_caller(), image_id_of(request))
 
-    @once(operations_pb2.Operation, before=_ask_for_its_key)
     def ImportImage(
+        self, request: pb.ImportImageRequest, context: grpc.ServicerContext
+    ) -> operations_pb2.Operation:
+        if request.WhichOneof("source") == "upload_id":
+            return self._import_upload(request)
+        return self._import_from_url(request, context)
+
+    def _import_upload(self, request: pb.ImportImageRequest) -> operations_pb2.Operation:
+        reading = RequestReading(request)
+        begin = partial(
+            importing.import_upload,
+            self._deployment,
+            caller=current_caller(),
+            image_id=image_id_of(request),
+            disk_index=request.disk_index,
+            upload_id=read_upload_to_import(reading, request),
+            problems=reading.problems,
+        )
+        return once_finished(
+            self._deployment,
+            "ImportImage",
+            request,
+            lambda finishing: begin(finishing=finishing),
+            operation_message,
+            operations_pb2.Operation,
+        )
+
+    @once(operations_pb2.Operation, rpc="ImportImage", before=_ask_for_its_key)
+    def _import_from_url(
         self, request: pb.ImportImageRequest, context: grpc.ServicerContext
     ) -> operations_pb2.Operation:
         caller, reading = current_caller(), RequestReading(request)

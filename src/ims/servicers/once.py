@@ -31,12 +31,13 @@ _Method = Callable[[Servicer, Asked, grpc.ServicerContext], Answer]
 def once(
     answer_type: type[Answer],
     *,
+    rpc: str = "",
     before: Callable[[Servicer, Asked], None] | None = None,
 ) -> Callable[[_Method[Servicer, Asked, Answer]], _Method[Servicer, Asked, Answer]]:
     """Have a method that changes something answer a repeated call as it did the first time (law 5.9).
 
     A call with a request id is one transaction from its beginning; `before` is done before that, and
-    decides nothing.
+    decides nothing. Without `rpc` the method is called like its RPC.
     """
 
     def make(method: _Method[Servicer, Asked, Answer]) -> _Method[Servicer, Asked, Answer]:
@@ -47,7 +48,7 @@ def once(
                 # Whatever is wrong is for the story to say, unless the call has its answer already.
                 with suppress(Rejection):
                     before(self, request)
-            call = repeatable_call(method.__name__, request)
+            call = repeatable_call(rpc or method.__name__, request)
             if call is None:
                 return method(self, request, context)
             answer = requests.once(

@@ -14,7 +14,7 @@ from ims.domain.view import View
 from ims.servicers.errors import internal_status, to_status
 from ims.servicers.messages import draft_message, read_announcement, read_key_id, timestamp
 from ims.servicers.reading import RequestReading
-from ims.v1 import image_pb2, image_service_pb2, operation_metadata_pb2
+from ims.v1 import image_pb2, image_service_pb2, operation_metadata_pb2, upload_service_pb2
 
 _COLLECTION: Final = "operations"
 _RESPONSES: Final = dict.fromkeys(OperationKind, image_pb2.Image)
@@ -104,14 +104,31 @@ def read_copy_order(reading: RequestReading, request: image_service_pb2.CopyImag
     )
 
 
+def read_source_format(
+    reading: RequestReading,
+    request: image_service_pb2.ImportImageRequest | upload_service_pb2.StartUploadRequest,
+) -> DiskFormat | None:
+    """Return what a file is said to be; None where it is what its disk is."""
+    source_format = reading.word(request, "source_format", DiskFormat)
+    if request.ova and source_format not in {None, DiskFormat.VMDK}:
+        reading.problem("source_format", "the disk in an OVA is a VMDK; leave it out.")
+    return source_format
+
+
+def read_upload_to_import(reading: RequestReading, request: image_service_pb2.ImportImageRequest) -> str:
+    """Return the upload that is to be taken."""
+    for field in ("size_bytes", "sha256", "source_format", "ova"):
+        if getattr(request, field):
+            reading.problem(field, "it was said when the upload was started; leave it out.")
+    return request.upload_id
+
+
 def read_import_order(
     reading: RequestReading, request: image_service_pb2.ImportImageRequest
 ) -> ImportOrder:
     """Return what is to be fetched."""
     announced = read_announcement(reading, request)
-    source_format = reading.word(request, "source_format", DiskFormat)
-    if request.ova and source_format not in {None, DiskFormat.VMDK}:
-        reading.problem("source_format", "the disk in an OVA is a VMDK; leave it out.")
+    source_format = read_source_format(reading, request)
     return ImportOrder(
         url=reading.text("url", request.url, longest=_LONGEST_URL),
         size_bytes=announced.size_bytes,

@@ -10,12 +10,13 @@ from ims.domain.rejection import Category, Reason, Rejection, reject
 from ims.servicers.current_call import current_caller
 from ims.servicers.messages import disk_message, image_message, read_announcement, timestamp
 from ims.servicers.once import once, once_finished
+from ims.servicers.operation_messages import read_source_format
 from ims.servicers.reading import RequestReading, image_id_of
 from ims.use_cases import resumable_uploads
 from ims.use_cases.deployment import Deployment, ask_for_key_of
 from ims.use_cases.image_data import Finished
-from ims.use_cases.resumable_uploads import Received
-from ims.v1 import upload_pb2, upload_service_pb2_grpc
+from ims.use_cases.resumable_uploads import Received, UploadedFile
+from ims.v1 import image_pb2, upload_pb2, upload_service_pb2_grpc
 from ims.v1 import upload_service_pb2 as pb
 
 
@@ -35,12 +36,14 @@ class UploadServicer(upload_service_pb2_grpc.UploadServiceServicer):
         caller, reading = current_caller(), RequestReading(request)
         image_id = image_id_of(request)
         announced = read_announcement(reading, request)
+        source_format = read_source_format(reading, request)
         received = resumable_uploads.start_upload(
             self._deployment,
             caller=caller,
             image_id=image_id,
             disk_index=request.disk_index,
             announced=announced,
+            file=UploadedFile(format=source_format, ova=request.ova),
             problems=reading.problems,
         )
         return pb.StartUploadResponse(upload=_upload_message(received))
@@ -136,6 +139,8 @@ def _upload_message(received: Received) -> upload_pb2.Upload:
         received_bytes=received.received_bytes,
         finished=upload.finished,
         expire_time=timestamp(upload.expire_time),
+        source_format=image_pb2.Disk.Format.Value(upload.source_format or "FORMAT_UNSPECIFIED"),
+        ova=upload.ova,
     )
 
 

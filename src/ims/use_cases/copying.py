@@ -86,8 +86,9 @@ def copy_image(
     )
     enforce(COPY_IMAGE, attempt)
     # Behind everything else, so that it tells nothing to who may not copy.
-    if draft.disks[0].format is not source.image.disks[0].format:
-        deployment.converter.require()
+    before, after = source.image.disks[0].format, draft.disks[0].format
+    if before is not after:
+        deployment.converter.require(before, after)
     view = View(image=draft, viewer=caller.tenant_id)
     if validate_only:
         return BegunCopy(view=view, operation=None)

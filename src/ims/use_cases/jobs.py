@@ -53,6 +53,7 @@ class Job:
         self.operation = operation
         self.done_bytes = 0
         self._blob_keys: frozenset[BlobKey] = frozenset()
+        self._kept_blob_keys: frozenset[BlobKey] = frozenset()
         self._trouble: type[Exception] | None = Cancelled if operation.cancel_requested else None
 
     def goes_on(self) -> None:
@@ -68,6 +69,10 @@ class Job:
         """Have a pending blob held together with the operation."""
         self._blob_keys |= {blob_key}
 
+    def keeps(self, blob_key: BlobKey) -> None:
+        """Have the bytes of an upload kept, for whoever comes next too."""
+        self._kept_blob_keys |= {blob_key}
+
     def fence(self, tx: Transaction) -> None:
         """Raise Lost unless the operation is this process's until the transaction ends."""
         now = self._deployment.now()
@@ -81,6 +86,10 @@ class Job:
             cancelled = self._hold(tx, now)
             if cancelled is not None and self._blob_keys:
                 tx.pending_blobs.hold(self._blob_keys, until=now + self._deployment.operation_lease)
+            if cancelled is not None and self._kept_blob_keys:
+                # For longer than the operation: whoever takes it up next needs them, too.
+                until = now + self._deployment.upload_patience
+                tx.pending_blobs.hold(self._kept_blob_keys, until=until)
         if cancelled is None:
             self._trouble = Lost
         elif cancelled:

@@ -12,7 +12,7 @@ from ims.blob_store.interface import BlobBusy, BlobDeleted, BlobWriter, KeyInUse
 from ims.disk_files.inspection import Inspection
 from ims.domain.audit import Action
 from ims.domain.caller import Caller
-from ims.domain.image import BlobKey, Disk, DiskState, Image, ImageId
+from ims.domain.image import BlobKey, Disk, DiskFormat, DiskState, Image, ImageId
 from ims.domain.rejection import Category, Problems, Reason, Rejection, reject
 from ims.domain.upload import Findings, Upload
 from ims.domain.view import View
@@ -65,8 +65,25 @@ class Received:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Go:
-    """What somebody has who goes on with an upload."""
+class UploadedFile:
+    """What the file is that an upload brings."""
+
+    format: DiskFormat | None = None
+    """None where it is the disk's."""
+    ova: bool = False
+    """Whether it is an OVA, of which the disk is taken."""
+
+    def format_for(self, disk: Disk) -> DiskFormat:
+        """Return the format of what is brought for a disk: of an OVA, that of the disk inside."""
+        return DiskFormat.VMDK if self.ova else self.format or disk.format
+
+
+AS_THE_DISK: Final = UploadedFile()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Go:
+    """What somebody has who goes on with an upload, or takes what it has brought."""
 
     image: Image
     disk: Disk
@@ -77,6 +94,7 @@ class _Go:
         """The disk as it names the upload's blob."""
         return replace(
             self.disk,
+            format=self.upload.source_format or self.disk.format,
             size_bytes=self.upload.size_bytes,
             sha256=self.upload.sha256,
             blob_key=self.upload.blob_key,
@@ -99,10 +117,11 @@ def start_upload(
     image_id: ImageId,
     disk_index: int,
     announced: Announcement,
+    file: UploadedFile = AS_THE_DISK,
     problems: Problems = (),
 ) -> Received:
     """Start the upload of a disk; what has been started like that is returned as it is."""
-    go = _start(deployment, caller, image_id, disk_index, announced, problems)
+    go = _start(deployment, caller, image_id, disk_index, announced, file, problems)
     begun = go.upload.writers > 0
     received_bytes = _received_bytes(deployment, go) if begun else 0
     return Received(upload=go.upload, received_bytes=received_bytes)
@@ -116,18 +135,23 @@ def _start(
     image_id: ImageId,
     disk_index: int,
     announced: Announcement,
+    file: UploadedFile,
     problems: Problems,
-) -> _Go:
+) -> Go:
     image = see_locked(deployment, tx, caller, image_id).image
     upload_id = deployment.new_id()
     attempt = upload_attempt(deployment, tx, caller, image, disk_index, announced, upload_id, problems)
     if attempt.disk is not None and attempt.disk.state is DiskState.SAVING:
         running = tx.uploads.find(BlobKey(attempt.disk.upload_id))
-        if running is not None and announced == _announced(running):
+        if running is not None and _is_the_same(running, announced, file, attempt.disk):
             upload_id = attempt.disk.upload_id
             return _found(deployment, tx, caller, image, disk_index, upload_id, problems, WRITE_UPLOAD)
     until = deployment.now() + deployment.upload_patience
     reserved = reserve(deployment, tx, attempt, action=Action.START_UPLOAD, until=until)
+    found = file.format_for(reserved.disk)
+    if found is not reserved.disk.format:
+        # Rather than when everything has been brought.
+        deployment.converter.require(found, reserved.disk.format)
     blob_key = BlobKey(upload_id)
     wrapped_data_key = b""
     if image.encryption_key_id is not None:
@@ -139,11 +163,18 @@ def _start(
         disk_index=disk_index,
         size_bytes=announced.size_bytes,
         sha256=announced.sha256,
+        source_format=None if found is reserved.disk.format else found,
+        ova=file.ova,
         wrapped_data_key=wrapped_data_key,
         expire_time=until,
     )
     tx.uploads.add(upload)
-    return _Go(image=reserved.image, disk=reserved.disk, upload=upload)
+    return Go(image=reserved.image, disk=reserved.disk, upload=upload)
+
+
+def _is_the_same(upload: Upload, announced: Announcement, file: UploadedFile, disk: Disk) -> bool:
+    same_file = (file.format_for(disk), file.ova) == (upload.source_format or disk.format, upload.ova)
+    return same_file and announced == _announced(upload)
 
 
 def _announced(upload: Upload) -> Announcement:
@@ -223,7 +254,7 @@ def _found(
     upload_id: str,
     problems: Problems,
     rules: tuple[Rule[FoundUpload], ...],
-) -> _Go:
+) -> Go:
     """Return an upload of an image's disk. Raises Rejection when the rules forbid what is to be done."""
     disk = next((each for each in image.disks if each.index == disk_index), None)
     upload = None if disk is None else _upload_of(reading, image, disk, upload_id)
@@ -238,7 +269,7 @@ def _found(
     enforce(rules, found)
     assert disk is not None  # or a rule would have been broken
     assert upload is not None  # likewise
-    return _Go(image=image, disk=disk, upload=upload)
+    return Go(image=image, disk=disk, upload=upload)
 
 
 def _upload_of(reading: Reading, image: Image, disk: Disk, upload_id: str) -> Upload | None:
@@ -256,7 +287,7 @@ def _upload_of(reading: Reading, image: Image, disk: Disk, upload_id: str) -> Up
     return None
 
 
-def _received_bytes(deployment: Deployment, go: _Go) -> int:
+def _received_bytes(deployment: Deployment, go: Go) -> int:
     """Return how many of an upload's bytes are kept, from the first one on."""
     upload = go.upload
     if upload.finished or _is_whole(deployment, upload):
@@ -296,7 +327,7 @@ def write_upload(
     Raises what the chunks raise, and Rejection. What cannot become an image ends the upload.
     """
     with deployment.uploads.alive(upload_id):
-        go = _take_over(deployment, caller, image_id, disk_index, upload_id, problems, WRITE_UPLOAD)
+        go = take_over(deployment, caller, image_id, disk_index, upload_id, problems, WRITE_UPLOAD)
         try:
             received_bytes = _take_in(deployment, go, offset_bytes, chunks)
         finally:
@@ -307,7 +338,7 @@ def write_upload(
 
 
 @in_one_transaction
-def _take_over(
+def take_over(
     deployment: Deployment,
     tx: Transaction,
     caller: Caller,
@@ -316,7 +347,7 @@ def _take_over(
     upload_id: str,
     problems: Problems,
     rules: tuple[Rule[FoundUpload], ...],
-) -> _Go:
+) -> Go:
     """Become the upload's last writer, unless it is finished: whoever was it finds itself superseded."""
     image = see_locked(deployment, tx, caller, image_id).image
     go = _found(deployment, tx, caller, image, disk_index, upload_id, problems, rules)
@@ -340,7 +371,7 @@ def _wait_for_more(deployment: Deployment, upload: Upload) -> None:
         _log.exception("An upload cannot be held for longer just now.")
 
 
-def _take_in(deployment: Deployment, go: _Go, offset_bytes: int, chunks: Iterator[bytes]) -> int:
+def _take_in(deployment: Deployment, go: Go, offset_bytes: int, chunks: Iterator[bytes]) -> int:
     """Write what arrives; return how many bytes of the upload there are by then."""
     writer = None if _is_whole(deployment, go.upload) else _open_writer(deployment, go)
     if writer is None:
@@ -369,12 +400,12 @@ def _take_in(deployment: Deployment, go: _Go, offset_bytes: int, chunks: Iterato
     return writer.size_bytes
 
 
-def _go_on(go: _Go, offset_bytes: int, received_bytes: int) -> None:
+def _go_on(go: Go, offset_bytes: int, received_bytes: int) -> None:
     progress = Progress(upload=go.upload, received_bytes=received_bytes, offset_bytes=offset_bytes)
     enforce(GO_ON, progress)
 
 
-def _open_writer(deployment: Deployment, go: _Go) -> BlobWriter | None:
+def _open_writer(deployment: Deployment, go: Go) -> BlobWriter | None:
     """Return what goes on with the upload's blob; None when it is whole already."""
     upload, key_id = go.upload, go.image.encryption_key_id
     try:
@@ -396,7 +427,7 @@ def _busy() -> Rejection:
     )
 
 
-def _with_sealing_on_record(deployment: Deployment, go: _Go, writer: BlobWriter) -> _Go:
+def _with_sealing_on_record(deployment: Deployment, go: Go, writer: BlobWriter) -> Go:
     """Put on record what a sealed blob cannot be read without, before anything is sealed with it."""
     if not isinstance(writer, sealed.SealedWriter) or writer.runs == go.upload.seal_runs:
         return go
@@ -412,14 +443,15 @@ def _note(deployment: Deployment, upload: Upload) -> bool:
 
 
 def _receive(
-    deployment: Deployment, go: _Go, writer: BlobWriter, chunks: Iterator[bytes]
+    deployment: Deployment, go: Go, writer: BlobWriter, chunks: Iterator[bytes]
 ) -> Findings | None:
     """Write what arrives, looking at it on the way where it is the file from its beginning.
 
     Return what was found if it was all of it, and this the upload's only writer.
     """
-    from_the_beginning = writer.size_bytes == 0
-    digest, inspection = hashlib.sha256(), Inspection(go.disk.format)
+    # An archive is looked into when its disk is taken.
+    from_the_beginning = writer.size_bytes == 0 and not go.upload.ova
+    digest, inspection = hashlib.sha256(), Inspection(go.filled.format)
     for chunk in chunks:
         # Before anything that could end the upload, which is another writer's by now.
         _refuse_superseded(deployment, go)
@@ -439,7 +471,7 @@ def _receive(
     return findings if go.upload.writers == 1 else None
 
 
-def _refuse_too_much(deployment: Deployment, go: _Go, received_bytes: int) -> None:
+def _refuse_too_much(deployment: Deployment, go: Go, received_bytes: int) -> None:
     arrival = Arrival(
         announced=go.announced,
         received_bytes=received_bytes,
@@ -448,13 +480,13 @@ def _refuse_too_much(deployment: Deployment, go: _Go, received_bytes: int) -> No
     enforce(RECEIVE_CHUNK, arrival)
 
 
-def _judge(go: _Go, findings: Findings) -> Disk:
+def _judge(go: Go, findings: Findings) -> Disk:
     """Return the disk as it is to be stored. Raises Rejection when it cannot be."""
     found = replace(go.filled, sha256=findings.sha256)
     return judged(go.image, found, go.announced, findings.report)
 
 
-def _refuse_superseded(deployment: Deployment, go: _Go) -> None:
+def _refuse_superseded(deployment: Deployment, go: Go) -> None:
     with deployment.database.reading() as reading:
         writers = reading.uploads.writers(go.upload.blob_key)
     if writers is None:
@@ -489,11 +521,11 @@ def finish_upload(
     `finishing` is given the last step, to do it within a transaction of its own.
     """
     with deployment.uploads.alive(upload_id):
-        go = _take_over(deployment, caller, image_id, disk_index, upload_id, problems, COMPLETE_UPLOAD)
+        go = take_over(deployment, caller, image_id, disk_index, upload_id, problems, COMPLETE_UPLOAD)
         if go.upload.finished:
             return finishing(partial(_as_it_is, deployment, caller, image_id, disk_index))
         try:
-            _complete(deployment, go)
+            complete(deployment, go)
             stored = _judge(go, go.upload.findings or _read_again(deployment, go))
         except Rejection as rejection:
             if rejection.reason in _ENDING:
@@ -514,7 +546,7 @@ def _finished(deployment: Deployment, caller: Caller, image_id: ImageId, stored:
     return view, view.image.disks[stored.index]
 
 
-def _complete(deployment: Deployment, go: _Go) -> None:
+def complete(deployment: Deployment, go: Go) -> None:
     """See to it that the upload's blob is committed. Raises Rejection when bytes are missing."""
     writer = None if _is_whole(deployment, go.upload) else _open_writer(deployment, go)
     if writer is None:
@@ -529,9 +561,9 @@ def _complete(deployment: Deployment, go: _Go) -> None:
         writer.suspend()
 
 
-def _read_again(deployment: Deployment, go: _Go) -> Findings:
+def _read_again(deployment: Deployment, go: Go) -> Findings:
     """Look at what is stored: several writers brought it, or one that died before it could tell."""
-    digest, inspection = hashlib.sha256(), Inspection(go.disk.format)
+    digest, inspection = hashlib.sha256(), Inspection(go.filled.format)
     stored = blobs_for_reading(deployment, go.image, go.filled).read(
         go.upload.blob_key,
         offset_bytes=0,
