@@ -1,12 +1,15 @@
 """Bytes that are read from the store itself, at a URL that the service gives out (law 7.7)."""
 
 import hashlib
+import os
+import re
 import shutil
 import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -177,6 +180,37 @@ class TestOnARealStore:
         subprocess.run(convert, check=True, timeout=60)
 
         assert raw.stat().st_size == TINY_QCOW2_CAPACITY
+
+    @pytest.mark.parametrize("reader", ["info", "convert"])
+    def test_qemu_img_reads_through_nbdkit_as_the_documentation_says(
+        self, owner: Tenant, active: Active, tmp_path, reader: str
+    ):
+        """Word for word, but for what is asked for and where it goes."""
+        for name in ("nbdkit", "curl", "qemu-img"):
+            needs(shutil.which(name), name)
+        text = (Path(__file__).parents[2] / "docs/storage.md").read_text()
+        (command,) = re.findall(r"^nbdkit .*?^  --run 'qemu-img .*?'$", text, re.DOTALL | re.MULTILINE)
+        if reader == "info":
+            command = re.sub(r"'qemu-img .*'$", """'qemu-img info -f qcow2 "$uri"'""", command)
+        url = owner.CreateDownloadUrl(image_id=active()).url
+
+        made = subprocess.run(
+            ["/bin/sh", "-c", command],
+            cwd=tmp_path,
+            env=os.environ | {"url": url},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+        assert made.returncode == 0, made.stderr
+        if reader == "info":
+            assert f"({TINY_QCOW2_CAPACITY} bytes)" in made.stdout
+        else:
+            (raw,) = tmp_path.glob("*.raw")
+            compare = ["qemu-img", "compare", "-f", "qcow2", "-F", "raw", TINY_QCOW2, raw]
+            subprocess.run(compare, check=True)
 
     def test_a_url_is_good_for_no_other_disk_and_for_no_longer(self, owner: Tenant, active: Active):
         made = owner.CreateDownloadUrl(image_id=active(), valid_seconds=60)
