@@ -61,6 +61,10 @@ class NewImageOptions(Options):
         str | None,
         typer.Option("--owner", metavar="TENANT", help="For whom; only with the role service."),
     ]
+    non_exportable: Annotated[
+        bool | None,
+        typer.Option("--non-exportable", help="Neither it nor a copy is ever exported; for good."),
+    ]
 
 
 def takes(options: type[Options]) -> Callable[[Callable[..., None]], Callable[..., None]]:

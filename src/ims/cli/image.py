@@ -291,10 +291,20 @@ def reactivate(session: Session, image: ImageArgument, *, as_admin: AsAdmin = Fa
 
 @app.command()
 @in_session
-def publish(session: Session, image: ImageArgument) -> None:
+def publish(
+    session: Session,
+    image: ImageArgument,
+    *,
+    non_exportable: Annotated[
+        bool,
+        typer.Option(
+            "--non-exportable", help="Let neither it nor what is copied from it be exported, for good."
+        ),
+    ] = False,
+) -> None:
     """Make a private image public, as an administrator (--roles admin); its shares end."""
     with session.client() as client:
-        response = client.publish_image(lookup.image_id(client, image))
+        response = client.publish_image(lookup.image_id(client, image), non_exportable=non_exportable)
     session.answer(
         response,
         f"Published {printing.image_title(response.image)}; "

@@ -468,6 +468,7 @@ def _image_lines(image: Image) -> Iterator[tuple[str, str]]:
     yield "source", _source(image)
     yield "encrypted", f"with the key {image.encryption_key_id}" if image.encryption_key_id else ""
     yield "protected", "from deletion" if image.protected else ""
+    yield "exported", "never" if image.non_exportable else ""
     yield "for", "bare-metal servers" if image.for_bms else ""
     yield "created", time(image.create_time)
     yield "updated", time(image.update_time)

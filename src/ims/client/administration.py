@@ -52,11 +52,17 @@ class TenantChanges(TypedDict, total=False):
 class AdminCalls(Connection):
     """Governs the deployment, for the role `admin`. Every method raises Declined or Unreachable."""
 
-    def publish_image(self, image_id: str, *, request_id: str = "") -> PublishImageResponse:
-        """Make a private image public; its shares end."""
-        return self._call(
-            self._admin.PublishImage, PublishImageRequest(image_id=image_id, request_id=request_id)
+    def publish_image(
+        self, image_id: str, *, non_exportable: bool = False, request_id: str = ""
+    ) -> PublishImageResponse:
+        """Make a private image public; its shares end.
+
+        Marked non-exportable, it is never exported, nor is what is copied from it; for good.
+        """
+        request = PublishImageRequest(
+            image_id=image_id, non_exportable=non_exportable, request_id=request_id
         )
+        return self._call(self._admin.PublishImage, request)
 
     def unpublish_image(self, image_id: str, *, request_id: str = "") -> Image:
         """Make a public image its owner's private one again."""

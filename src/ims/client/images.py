@@ -75,6 +75,8 @@ class NewImageAttributes(ImageAttributes, total=False):
     for_bms: bool
     owner_tenant_id: str
     """For whom it is created; only the role `service` may name another tenant than its own."""
+    non_exportable: bool
+    """Never to be exported: it comes from a server or a volume whose own image is not."""
 
 
 _OS_FIELDS = {"os_type": "type", "os_platform": "platform", "os_version": "version", "os_bits": "bits"}

@@ -232,6 +232,8 @@ class Image:
     """What undeletion returns it to."""
     deactivated_by_admin: bool = False
     """Whether it is an administrator who has taken its bytes away (law 8.4)."""
+    non_exportable: bool = False
+    """Whether it is, or derives from, a public image that was marked so (law 6.4); never taken back."""
 
     @property
     def encrypted(self) -> bool:

@@ -57,6 +57,8 @@ class Operation:
     answer: bytes = b""
     """What the wire's answer is made of, once it has SUCCEEDED."""
     cancel_requested: bool = False
+    place: Mapping[str, Any] = field(default_factory=dict)
+    """What whoever takes it up next has to know of what was done so far; its kind says what that is."""
     epoch: int = 0
     """How often it was taken up. Whoever does it writes nothing any more once somebody else has."""
     create_time: datetime

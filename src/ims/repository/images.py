@@ -666,6 +666,7 @@ def _to_row(image: Image) -> dict[str, Any]:
         "purge_time": _optional(to_microseconds, image.purge_time),
         "state_before_deletion": image.state_before_deletion,
         "deactivated_by_admin": image.deactivated_by_admin,
+        "non_exportable": image.non_exportable,
     }
 
 
@@ -768,6 +769,7 @@ def _to_image(row: Mapping[Any, Any]) -> Image:
         purge_time=_optional(from_microseconds, row["purge_time"]),
         state_before_deletion=_optional(ImageState, row["state_before_deletion"]),
         deactivated_by_admin=bool(row["deactivated_by_admin"]),
+        non_exportable=bool(row["non_exportable"]),
     )
 
 

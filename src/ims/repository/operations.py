@@ -189,6 +189,14 @@ class Operations:
         }
         return self._connection.execute(_HOLD, parameters).scalar()
 
+    def note_place(self, operation: Operation, place: Mapping[str, Any]) -> bool:
+        """Store how far an operation has come; tell whether it still was who claimed it that says so."""
+        noted = self._connection.execute(
+            operations.update().where(_held).values(place=json.dumps(place)),
+            {"held_id": operation.id, "held_epoch": operation.epoch},
+        )
+        return noted.rowcount == 1
+
     def end(self, operation: Operation) -> bool:
         """Store how an operation has ended; tell whether it still was who claimed it that says so.
 
@@ -239,6 +247,7 @@ def _to_row(operation: Operation) -> dict[str, Any]:
         "lease_holder": "",
         "lease_until": 0,
         "epoch": operation.epoch,
+        "place": json.dumps(operation.place) if operation.place else None,
     }
 
 
@@ -262,6 +271,7 @@ def _to_operation(row: Mapping[Any, Any]) -> Operation:
         answer=bytes(row["answer"]),
         cancel_requested=row["cancel_requested"],
         epoch=row["epoch"],
+        place=json.loads(row["place"] or "{}"),
         create_time=from_microseconds(row["create_time"]),
         update_time=from_microseconds(row["update_time"]),
         end_time=None if ended is None else from_microseconds(ended),

@@ -89,6 +89,7 @@ images = Table(
     Column("purge_time", BigInteger),
     Column("state_before_deletion", _text(16)),
     Column("deactivated_by_admin", Boolean, nullable=False, server_default=false()),
+    Column("non_exportable", Boolean, nullable=False, server_default=false()),
     # The image as bytes, ready to be sent: of the version and in the format that stand beside them. A
     # server that knows nothing of them may change the image; then they are out of date, and not used.
     Column("rendering", LargeBinary),
@@ -329,6 +330,8 @@ operations = Table(
     Column("lease_holder", _text(64), nullable=False),
     Column("lease_until", BigInteger, nullable=False),
     Column("epoch", Integer, nullable=False),
+    # What whoever takes it up next has to know, as JSON; its kind says what that is.
+    Column("place", Text),
     CheckConstraint(
         "(end_time IS NOT NULL) = (state IN ('SUCCEEDED', 'FAILED', 'CANCELLED'))",
         name="end_time_when_ended",

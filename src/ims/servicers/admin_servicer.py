@@ -32,7 +32,11 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     ) -> pb.PublishImageResponse:
         caller, reading = current_caller(), RequestReading(request)
         view, ended = images.publish_image(
-            self._deployment, caller=caller, image_id=image_id_of(request), problems=reading.problems
+            self._deployment,
+            caller=caller,
+            image_id=image_id_of(request),
+            non_exportable=request.non_exportable,
+            problems=reading.problems,
         )
         return pb.PublishImageResponse(image=image_message(view), ended_share_count=ended)
 

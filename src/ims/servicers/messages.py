@@ -98,7 +98,7 @@ def render(image: Image) -> bytes:
     return _message(image).SerializeToString(deterministic=True)
 
 
-RENDERER: Final = Renderer(format=4, render=render)
+RENDERER: Final = Renderer(format=5, render=render)
 
 
 def _standing_message(image_class: ImageClass, relation: Relation | None) -> image_pb2.Image:
@@ -144,6 +144,7 @@ def _message(image: Image) -> image_pb2.Image:
         etag=image.etag,
         size_bytes=image.size_bytes,
         deactivated_by_administrator=image.deactivated_by_admin,
+        non_exportable=image.non_exportable,
     )
 
 
@@ -244,6 +245,7 @@ def read_draft(
         source=source,
         encryption_key_id=read_key_id(reading, request.encryption_key_id),
         disks=_read_disks(reading, request.disks, image_type),
+        non_exportable=request.non_exportable,
         create_time=_NEVER,
         update_time=_NEVER,
     )
@@ -510,6 +512,7 @@ def resolution_message(
         min_disk_gib=image.min_disk_gib,
         min_ram_mib=image.min_ram_mib,
         max_ram_mib=image.max_ram_mib,
+        non_exportable=image.non_exportable,
     )
 
 

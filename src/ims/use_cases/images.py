@@ -348,14 +348,23 @@ def reactivate_tenant_image(
 
 
 def publish_image(
-    deployment: Deployment, *, caller: Caller, image_id: ImageId, problems: Problems = ()
+    deployment: Deployment,
+    *,
+    caller: Caller,
+    image_id: ImageId,
+    non_exportable: bool = False,
+    problems: Problems = (),
 ) -> tuple[View, int]:
-    """Make an image every tenant's; return it with the number of shares that this ended."""
+    """Make an image every tenant's; return it with the number of shares that this ended.
+
+    A mark that nothing of it is exported is never taken back: what derives from it bears it too.
+    """
 
     def publish(tx: Transaction, image: Image) -> tuple[Image, int]:
         ended = tx.shares.remove(image_id, now=deployment.now())
         record_shares(deployment, tx, Action.PUBLISH_IMAGE, by=caller, image=image, before=ended)
-        return replace(image, public=True), len(ended)
+        marked = image.non_exportable or non_exportable
+        return replace(image, public=True, non_exportable=marked), len(ended)
 
     action = Action.PUBLISH_IMAGE
     return _govern(deployment, PUBLISH_IMAGE, publish, action, caller, image_id, problems)

@@ -45,6 +45,9 @@ class Work(Protocol):
         """Remove what the operation had put on record when it was begun; it ends without success."""
 
 
+def _nothing(_tx: Transaction) -> None: ...
+
+
 class Job:
     """An operation that this process does, for the epoch in which it has taken it up."""
 
@@ -98,6 +101,21 @@ class Job:
     def _hold(self, tx: Transaction, now: datetime) -> bool | None:
         until = now + self._deployment.operation_lease
         return tx.operations.hold(self.operation, done_bytes=self.done_bytes, now=now, until=until)
+
+    def note(self, place: Mapping[str, Any], told: Callable[[Transaction], None] = _nothing) -> None:
+        """Put on record how far it has come, for whoever takes it up next, with what is told with it.
+
+        Raises Lost, with nothing of it on record, when somebody else has taken the operation up.
+        """
+
+        def story(tx: Transaction) -> None:
+            self.fence(tx)
+            told(tx)
+            if not tx.operations.note_place(self.operation, place):
+                raise Lost
+
+        self._deployment.database.run(story)
+        self.operation = replace(self.operation, place=place)
 
     def succeed(self, finish: Callable[[Transaction], bytes]) -> None:
         """Tell the end of the story, which returns the answer, in one transaction with the operation's.
