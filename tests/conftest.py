@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 from hypothesis import settings as hypothesis_settings
 
-from builders import HOME
+from builders import HOME, OWNER
 from calling import Tenant
 from databases import POSTGRESQL, SQLITE, Postgres
 from ims.bootstrap import Service
@@ -207,8 +207,13 @@ def service(make_service: MakeService) -> Service:
 
 @pytest.fixture
 def idle(make_service: MakeService) -> Service:
-    """A service that does no operations by itself, with the same key."""
-    service = make_service(operation_threads=0)
+    """A service that does no operations by itself, with the same key.
+
+    OWNER may export into a bucket, of which nobody answers.
+    """
+    away = {"bucket": "exports", "tenants": [OWNER], "endpoint_url": "http://127.0.0.1:9"}
+    somebody = {"access_key_id": "somebody", "secret_access_key": "something", "region": "here"}
+    service = make_service(operation_threads=0, export_buckets=[away | somebody])
     add_key(service.settings.keys, KeyId("key-1"))
     return service
 

@@ -15,6 +15,7 @@ SETTINGS_FILES = [
     for page in (
         README,
         (ROOT / "docs" / "storage.md").read_text(),
+        (ROOT / "docs" / "operations.md").read_text(),
         (ROOT / "docs" / "production.md").read_text(),
     )
     for block in re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)

@@ -217,3 +217,40 @@ def test_parts_of_5_mib_are_the_smallest(tmp_path):
     s3 = load(file_with(tmp_path, BUCKET + 'part_bytes = "5MiB"'), {}).s3
 
     assert s3.part_bytes == 5 * 1024**2
+
+
+EXPORTS = '[[export_buckets]]\nbucket = "images-of-acme"\ntenants = ["acme"]\n'
+
+
+def test_buckets_are_opened_for_exports_of_tenants(tmp_path):
+    more = '[[export_buckets]]\nbucket = "shared"\ntenants = ["acme", "globex"]\n'
+    both = load(file_with(tmp_path, EXPORTS + more), {}).export_buckets
+
+    assert [(each.bucket, each.tenants) for each in both] == [
+        ("images-of-acme", {"acme"}),
+        ("shared", {"acme", "globex"}),
+    ]
+    assert load(None, {}).export_buckets == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (EXPORTS + EXPORTS, "more than once"),
+        ('[[export_buckets]]\nbucket = "b"\n', "tenants"),
+        ('[[export_buckets]]\nbucket = "b"\ntenants = []\n', "tenants"),
+        ('[[export_buckets]]\nbucket = "b"\ntenants = ["a b"]\n', "a tenant has"),
+        (EXPORTS + 'prefix = "p/"\n', "prefix"),
+        (EXPORTS + 'access_key_id = "me"\n', "goes with"),
+        (EXPORTS + '[s3]\nbucket = "images-of-acme"\n', "none to export into"),
+    ],
+)
+def test_what_is_wrong_with_a_bucket_for_exports_is_named(tmp_path, text, named):
+    with pytest.raises(SettingsError, match=named):
+        load(file_with(tmp_path, text), {})
+
+
+def test_the_same_name_in_another_store_is_another_bucket(tmp_path):
+    own = '[s3]\nbucket = "images-of-acme"\nendpoint_url = "https://s3.example.com"\n'
+
+    assert load(file_with(tmp_path, EXPORTS + own), {}).export_buckets

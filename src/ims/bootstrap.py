@@ -10,12 +10,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 import grpc
 import structlog
 from google.longrunning import operations_pb2, operations_pb2_grpc
 
+from ims.blob_store.exports import ExportBucket, ExportBuckets
 from ims.blob_store.filesystem import FilesystemBlobStore
 from ims.disk_files.conversion import ConversionLimits, Converter
 from ims.domain.caller import Caller, Role
@@ -38,6 +40,7 @@ from ims.servicers.health import HEALTH_SERVICE, Health
 from ims.servicers.image_servicer import ImageServicer
 from ims.servicers.interceptors import OutermostInterceptor
 from ims.servicers.messages import RENDERER, image_bytes
+from ims.servicers.operation_messages import exported_bytes
 from ims.servicers.operations_servicer import OperationsServicer
 from ims.servicers.page_tokens import KEY_BYTES
 from ims.servicers.patience import Patience
@@ -46,7 +49,15 @@ from ims.servicers.sharing_servicer import SharingServicer
 from ims.servicers.tls import CertificateFiles, Certificates, UnusableCertificate, names_of, no_names
 from ims.servicers.upload_servicer import UploadServicer
 from ims.servicers.use_servicer import UseServicer
-from ims.settings import ClientSetting, OidcSetting, S3Setting, Settings, SettingsError, TransitSetting
+from ims.settings import (
+    BucketSetting,
+    ClientSetting,
+    OidcSetting,
+    S3Setting,
+    Settings,
+    SettingsError,
+    TransitSetting,
+)
 from ims.use_cases.checkup import Finding, check_up
 from ims.use_cases.deployment import Deployment
 from ims.use_cases.executor import Executor
@@ -72,6 +83,7 @@ from ims.v1 import (
 if TYPE_CHECKING:
     from ims.blob_store.interface import DownloadUrls, ResumableBlobStore
     from ims.blob_store.s3 import S3BlobStore
+    from ims.blob_store.s3_bucket import BucketAddress
     from ims.identity.key_set import KeySet
     from ims.providers.fetching import Fetcher
     from ims.providers.transit import TransitKeys
@@ -369,6 +381,7 @@ def _make_deployment(
         keys=keys,
         fetcher=_fetcher(settings),
         converter=Converter(settings.data / "conversions", limits=_conversion_limits(settings)),
+        exports=_exports(settings, closing),
         directory_closed=settings.tenant_directory == "closed",
         backups=_backups(settings),
         limits=_limits(settings),
@@ -380,6 +393,7 @@ def _make_deployment(
         operation_lease=timedelta(seconds=settings.operation_lease_seconds),
         operation_memory=timedelta(days=settings.operation_memory_days),
         render_image=image_bytes,
+        render_export=exported_bytes,
         page_token_key=page_token_key,
         chunk_bytes=settings.chunk_bytes,
         now=now,
@@ -460,29 +474,14 @@ def _bucket(s3: S3Setting, closing: ExitStack) -> "S3BlobStore":
     # Only where there is a bucket: some megabytes of every worker, and an extra of the package.
     try:
         from ims.blob_store.s3 import S3BlobStore  # noqa: PLC0415 - see above
-        from ims.blob_store.s3_bucket import (  # noqa: PLC0415 - see above
-            BucketAddress,
-            S3Bucket,
-            UnusableBucket,
-        )
+        from ims.blob_store.s3_bucket import S3Bucket, UnusableBucket  # noqa: PLC0415 - see above
         from ims.blob_store.s3_record import PartSizes  # noqa: PLC0415 - see above
     except ModuleNotFoundError as error:
         message = "setting s3: boto3 is not installed; pip install 'ims[s3]'"
         raise SettingsError(message) from error
-    secret = s3.secret_access_key
-    address = BucketAddress(
-        name=s3.bucket,
-        endpoint_url=s3.endpoint_url or None,
-        region=s3.region or None,
-        access_key_id=s3.access_key_id or None,
-        secret_access_key=None if secret is None else secret.get_secret_value(),
-        secret_access_key_file=s3.secret_access_key_file,
-        path_style=s3.path_style,
-        ca_file=s3.ca_file,
-    )
     try:
         store = S3BlobStore(
-            S3Bucket(address), prefix=s3.prefix, sizes=PartSizes(part_bytes=s3.part_bytes)
+            S3Bucket(_bucket_address(s3)), prefix=s3.prefix, sizes=PartSizes(part_bytes=s3.part_bytes)
         )
         closing.callback(store.close)
         store.check()
@@ -491,6 +490,44 @@ def _bucket(s3: S3Setting, closing: ExitStack) -> "S3BlobStore":
         message = f"setting s3: {error}"
         raise SettingsError(message) from error
     return store
+
+
+def _bucket_address(setting: BucketSetting) -> "BucketAddress":
+    from ims.blob_store.s3_bucket import BucketAddress  # noqa: PLC0415 - see _bucket
+
+    secret = setting.secret_access_key
+    return BucketAddress(
+        name=setting.bucket,
+        endpoint_url=setting.endpoint_url or None,
+        region=setting.region or None,
+        access_key_id=setting.access_key_id or None,
+        secret_access_key=None if secret is None else secret.get_secret_value(),
+        secret_access_key_file=setting.secret_access_key_file,
+        path_style=setting.path_style,
+        ca_file=setting.ca_file,
+    )
+
+
+def _exports(settings: Settings, closing: ExitStack) -> ExportBuckets:
+    """Return the buckets to export into. Raises SettingsError where there cannot be any."""
+    named = {each.bucket: each for each in settings.export_buckets}
+    if named and find_spec("boto3") is None:
+        message = "setting export_buckets: boto3 is not installed; pip install 'ims[s3]'"
+        raise SettingsError(message)
+
+    def connect(name: str) -> ExportBucket:
+        # Only where something is exported: some megabytes of every worker.
+        from ims.blob_store.s3_export import S3ExportBucket  # noqa: PLC0415 - see above
+        from ims.blob_store.s3_record import PartSizes  # noqa: PLC0415 - see above
+
+        setting = named[name]
+        return S3ExportBucket(_bucket_address(setting), PartSizes(part_bytes=setting.part_bytes))
+
+    exports = ExportBuckets(
+        {name: frozenset(map(TenantId, each.tenants)) for name, each in named.items()}, connect
+    )
+    closing.callback(exports.close)
+    return exports
 
 
 @contextmanager

@@ -224,15 +224,13 @@ class TransitSetting(BaseModel):
         return self
 
 
-class S3Setting(BaseModel):
-    """A bucket for the images' bytes, of any store that speaks S3; docs/storage.md has examples."""
+class BucketSetting(BaseModel):
+    """A bucket of any store that speaks S3, and who asks."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bucket: str = Field(min_length=1)
     """It has to be there already."""
-    prefix: str = Field("", pattern=r"^([A-Za-z0-9._-]+/)*$")
-    """What all names in it begin with, for instance "ims/": then it can be used for other things too."""
     endpoint_url: str = Field("", pattern=r"^($|https?://)")
     """Where the store is, for instance "https://s3.example.com"; left out, Amazon's."""
     region: str = ""
@@ -248,12 +246,8 @@ class S3Setting(BaseModel):
     ca_file: Path | None = None
     """The certificates by which the store is trusted; left out, those of the library."""
     part_bytes: ByteSize = Field(ByteSize(8 * 1024**2), ge=5 * 1024**2, le=512 * 1024**2)
-    """How large the parts are in which a blob is uploaded; such of more than 8 MiB wait in a temporary
+    """How large the parts are in which a file is uploaded; such of more than 8 MiB wait in a temporary
     file. After 4,000 parts they grow."""
-
-    download_url_seconds: int = Field(3600, ge=0, le=3600)
-    """How long a URL of a direct download is good at the most, since nothing takes it back; 0: none
-    is given out."""
 
     @model_validator(mode="after")
     def _a_key_has_its_secret(self) -> Self:
@@ -279,6 +273,30 @@ class ConversionSetting(BaseModel):
     """How large the converted file may become; left out, `max_image_file_bytes`."""
     max_capacity_bytes: ByteSize = Field(default=ByteSize(2048 * GIB), ge=1)
     """How large the disk inside the file may be."""
+
+
+class S3Setting(BucketSetting):
+    """A bucket for the images' bytes; docs/storage.md has examples."""
+
+    prefix: str = Field("", pattern=r"^([A-Za-z0-9._-]+/)*$")
+    """What all names in it begin with, for instance "ims/": then it can be used for other things too."""
+    download_url_seconds: int = Field(3600, ge=0, le=3600)
+    """How long a URL of a direct download is good at the most, since nothing takes it back; 0: none
+    is given out."""
+
+
+class ExportBucketSetting(BucketSetting):
+    """A bucket that images are exported into (law 6.4); docs/operations.md has an example."""
+
+    tenants: frozenset[str] = Field(min_length=1)
+    """Who may export there. Each of them can find out which names are taken in it."""
+
+    @field_validator("tenants")
+    @classmethod
+    def _are_tenants(cls, tenants: frozenset[str]) -> frozenset[str]:
+        if not all(TENANT_ID.fullmatch(each) for each in tenants):
+            raise ValueError("a tenant has 1 to 64 letters, digits, '-', '.', '_' and ':'")
+        return tenants
 
 
 class Settings(BaseSettings):
@@ -311,6 +329,8 @@ class Settings(BaseSettings):
     """The key server that holds the keys for encryption at rest; left out, the key file does."""
     s3: S3Setting | None = None
     """The bucket for the images' bytes; left out, they are in the data folder."""
+    export_buckets: tuple[ExportBucketSetting, ...] = ()
+    """The buckets that images may be exported into; left out, none are exported."""
 
     workers: int = Field(default_factory=_processor_cores, ge=1, le=256)
     """How many processes serve on the one port; left out, one a processor core."""
@@ -422,6 +442,17 @@ class Settings(BaseSettings):
     def _keys_are_in_one_place(self) -> Self:
         if self.transit is not None and self.key_file is not None:
             raise ValueError("the keys are in the key_file or in transit, not in both")
+        return self
+
+    @model_validator(mode="after")
+    def _exports_touch_nothing_else(self) -> Self:
+        names = [each.bucket for each in self.export_buckets]
+        if len(names) != len(set(names)):
+            raise ValueError("a bucket is there more than once in export_buckets")
+        own = self.s3
+        for each in self.export_buckets:
+            if own is not None and (each.bucket, each.endpoint_url) == (own.bucket, own.endpoint_url):
+                raise ValueError("the bucket of s3, where the images' bytes are, is none to export into")
         return self
 
     @property

@@ -24,6 +24,7 @@ from ims.servicers.use_servicer import UseServicer
 from ims.use_cases import (
     audit,
     copying,
+    exporting,
     image_data,
     images,
     importing,
@@ -48,7 +49,7 @@ SERVICERS = {
 REASONS = described_reasons()
 USE_CASES = (
     *(audit, copying, images, image_data, operations, quotas, registered_uses, resumable_uploads),
-    *(importing, sharing, tenants, trust, use),
+    *(exporting, importing, sharing, tenants, trust, use),
 )
 
 GENERAL = {
@@ -126,6 +127,10 @@ RAISED_DIRECTLY = {
     "StartUpload": {
         *(Reason.STORAGE_UNAVAILABLE, Reason.KEY_UNAVAILABLE),
         *(Reason.CONVERSION_UNAVAILABLE, Reason.CONVERSION_FAILED),
+    },
+    "ExportImage": {
+        *(Reason.EXPORT_BUCKET_UNUSABLE, Reason.STORAGE_FULL, Reason.STORAGE_UNAVAILABLE),
+        *(Reason.CONVERSION_FAILED, Reason.CONVERSION_UNAVAILABLE, Reason.CONVERSION_LIMIT_EXCEEDED),
     },
     "WriteUpload": {
         Reason.CHUNK_DAMAGED,

@@ -37,6 +37,7 @@ from ims.rules import (
     changes,
     copying,
     creation,
+    exporting,
     form,
     image_data,
     images,
@@ -101,6 +102,7 @@ from rules.facts import (
     an_attempt_on,
     an_audit_query,
     an_empty_disk,
+    an_exporting,
     an_undeletion,
     an_update,
     an_upload,
@@ -196,6 +198,19 @@ _ABOUT_COPIES: tuple[tuple[Rule, object], ...] = (
     ),
     (copying.a_copy_is_encrypted_with_a_usable_key, a_copying(draft=_SEALED)),
     (copying.copies_have_at_most_128_gib, a_copying(image=_LARGE_IMAGE)),
+)
+
+_ABOUT_EXPORTS: tuple[tuple[Rule, object], ...] = (
+    (exporting.only_the_owner_exports, an_exporting(caller=a_caller(STRANGER))),
+    (exporting.public_images_are_not_exported, an_exporting(image=PUBLIC)),
+    (exporting.full_ecs_images_are_not_exported, an_exporting(image=a_full_ecs_image())),
+    (exporting.iso_images_are_not_exported, an_exporting(image=an_image(type=ImageType.ISO))),
+    (
+        exporting.what_derives_from_a_marked_image_is_not_exported,
+        an_exporting(image=an_image(non_exportable=True)),
+    ),
+    (exporting.exports_go_to_buckets_that_are_open_to_the_tenant, an_exporting(bucket_open=False)),
+    (exporting.the_target_does_not_exist, an_exporting(target_taken=True)),
 )
 
 _ABOUT_OPERATIONS: tuple[tuple[Rule, object], ...] = (
@@ -387,6 +402,7 @@ BROKEN: tuple[tuple[Rule, object], ...] = (
     (audit.only_administrators_read_the_trail_of_others, an_audit_query(tenant_id=STRANGER)),
     *_ABOUT_IMAGES,
     *_ABOUT_COPIES,
+    *_ABOUT_EXPORTS,
     *_ABOUT_OPERATIONS,
     *_ABOUT_IMAGE_DATA,
     *_ABOUT_SHARING,

@@ -19,6 +19,7 @@ from builders import (
 )
 from ims.domain.caller import Role
 from ims.domain.disk_file import DiskFileReport
+from ims.domain.export import ExportOrder
 from ims.domain.image import (
     GIB,
     BlobKey,
@@ -47,6 +48,7 @@ from ims.rules.changes import ChangeAttempt, DeletionAttempt, UndeletionAttempt,
 from ims.rules.copying import CopyAttempt
 from ims.rules.creation import CreationAttempt, role_order
 from ims.rules.engine import Rule
+from ims.rules.exporting import ExportAttempt
 from ims.rules.form import Query
 from ims.rules.image_data import (
     Announcement,
@@ -196,6 +198,19 @@ def a_copying(**changes) -> CopyAttempt:
         **changes,
     }
     return CopyAttempt(**given)
+
+
+def an_exporting(**changes) -> ExportAttempt:
+    """OWNER exports an image of its own to where there is nothing yet."""
+    given = {
+        "caller": a_caller(),
+        "image": an_image(),
+        "order": ExportOrder(bucket="exports", object_key="debian.qcow2"),
+        "key_usable": False,
+        "bucket_open": True,
+        **changes,
+    }
+    return ExportAttempt(**given)
 
 
 def a_look_at_an_operation(**changes) -> OperationAttempt:

@@ -15,7 +15,7 @@ from rules.facts import an_attempt_on, an_empty_disk, is_kept, the_violation
 # that follows, or the reason for refusing.
 #
 # UPDATE 5.6 · DELETE, UNDELETE 5.7 · DEACTIVATE, REACTIVATE 5.8 · DEACTIVATE_BY_ADMIN 8.4 ·
-# UPLOAD 1 and 5.4 · READ_DATA 5.8 and 4.3 · USE 7.1 · COPY 6.1 and 5.8 · SHARE 3.3 ·
+# UPLOAD 1 and 5.4 · READ_DATA 5.8 and 4.3 · USE 7.1 · COPY 6.1 and 5.8 · EXPORT 6.4 · SHARE 3.3 ·
 # UNSHARE 3.12 · READ_SHARES 3.14 ·
 # UPDATE_SHARE 3.17 · PUBLISH, UNPUBLISH 1
 THE_LAW = """
@@ -30,6 +30,7 @@ UPLOAD         SAVING                SAVING                IMAGE_DATA_FINAL     
 READ_DATA      IMAGE_NOT_ACTIVE      IMAGE_NOT_ACTIVE      ACTIVE                IMAGE_NOT_ACTIVE      IMAGE_NOT_ACTIVE      IMAGE_DELETED
 USE            IMAGE_NOT_ACTIVE      IMAGE_NOT_ACTIVE      ACTIVE                IMAGE_NOT_ACTIVE      IMAGE_NOT_ACTIVE      IMAGE_DELETED
 COPY           IMAGE_NOT_ACTIVE      IMAGE_NOT_ACTIVE      ACTIVE                IMAGE_NOT_ACTIVE      IMAGE_NOT_ACTIVE      IMAGE_DELETED
+EXPORT         IMAGE_NOT_ACTIVE      IMAGE_NOT_ACTIVE      ACTIVE                IMAGE_NOT_ACTIVE      IMAGE_NOT_ACTIVE      IMAGE_DELETED
 SHARE          IMAGE_NOT_ACTIVE      IMAGE_NOT_ACTIVE      ACTIVE                IMAGE_NOT_ACTIVE      IMAGE_NOT_ACTIVE      IMAGE_NOT_ACTIVE
 UNSHARE        QUEUED                SAVING                ACTIVE                DEACTIVATED           FAILED                DELETED
 READ_SHARES    QUEUED                SAVING                ACTIVE                DEACTIVATED           FAILED                IMAGE_DELETED
@@ -57,7 +58,7 @@ REFUSED = [(verb, state) for (verb, state), cell in CELLS.items() if cell in Rea
 def test_every_verb_in_every_state_is_in_the_table():
     assert set(CELLS) == set(product(Verb, ImageState))
     assert {(verb, state) for verb, row in TRANSITIONS.items() for state in row} == set(CELLS)
-    assert len(ALLOWED) + len(REFUSED) == len(CELLS) == 16 * 6
+    assert len(ALLOWED) + len(REFUSED) == len(CELLS) == 17 * 6
 
 
 @pytest.mark.parametrize(("verb", "state"), ALLOWED)

@@ -125,6 +125,7 @@ def fields_of(rpc: str, image_id: str) -> dict[str, Any]:
         "GetQuotas": {},
         "ImportImage": {"image_id": image_id, "url": "https://images.example.org/disk.raw"},
         "CopyImage": {"image_id": image_id, "name": f"copy-{number}"},
+        "ExportImage": {"image_id": image_id, "bucket": "exports", "object_key": f"object-{number}"},
         "ShareImage": {"image_id": image_id, "recipients": [{"tenant_id": "newcomer"}]},
         "UnshareImage": {"image_id": image_id, "all_tenants": True},
         "UpdateShare": {

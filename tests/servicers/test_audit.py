@@ -145,6 +145,7 @@ def _for_governor_and(tenant: str, change: str) -> dict[str, list[str]]:
 _GIVEN = {
     "RegisterUse": {"consumer_id": "server"},
     "RegisterTenant": {"tenant_id": "newcomer"},
+    "ExportImage": {"object_key": "object"},
 }
 """What is said in a call besides what it needs, where that becomes a part of its events."""
 
@@ -167,6 +168,7 @@ LEAVES = {
     "AbortUpload": {OWNER: ["SAVING>QUEUED"]},
     "ImportImage": {OWNER: ["QUEUED>SAVING disk=0"]},
     "CopyImage": {OWNER: [">ACTIVE sourceImageId=THE_IMAGE"]},
+    "ExportImage": {OWNER: ["ACTIVE>ACTIVE bucket=exports objectKey=object format=QCOW2"]},
     "ShareImage": {OWNER: ["newcomer >PENDING"], "newcomer": ["newcomer >PENDING"]},
     "UnshareImage": _with_each(_ENDED),
     "AcceptShare": _for_both(PENDING, ["pending PENDING>ACCEPTED"]),
@@ -204,7 +206,7 @@ def test_every_rpc_that_changes_something_says_what_it_leaves_on_record(rpc: str
 
 def test_every_action_is_an_rpc_that_changes_something_or_the_services_own():
     own = {
-        *("AbandonUpload", "AbandonCopy", "AbandonImport", "CheckImageData"),
+        *("AbandonUpload", "AbandonCopy", "AbandonImport", "AbandonExport", "CheckImageData"),
         *("ExpireShare", "PurgeImage", "SuppressRefusals"),
     }
 

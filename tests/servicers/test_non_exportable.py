@@ -1,4 +1,4 @@
-"""The mark that an image, and what derives from it, is not exported (law 6.4): how it comes and stays."""
+"""The mark that an image, and what derives from it, is not exported (law 6.4)."""
 
 import pytest
 

@@ -51,6 +51,7 @@ SUCCEEDS = {
     "AbortUpload": (OWNER, "started"),
     "ImportImage": (OWNER, "queued"),
     "CopyImage": (OWNER, PRIVATE),
+    "ExportImage": (OWNER, PRIVATE),
     "ShareImage": (OWNER, PRIVATE),
     "UnshareImage": (OWNER, SHARED),
     "UpdateShare": (OWNER, SHARED),

@@ -44,6 +44,7 @@ _INACTIVE, _GONE, _FINAL = "IMAGE_NOT_ACTIVE", "IMAGE_DELETED", "IMAGE_DATA_FINA
 _LIVE, _IN_USE = "IMAGE_NOT_DELETED", "IMAGE_NOT_DEACTIVATED"
 _NO_UPLOAD, _NO_URL = "UPLOAD_NOT_FOUND", "DIRECT_TRANSFER_UNAVAILABLE"
 _NO_SHARE, _THEIRS, _NOT_YET = "SHARE_NOT_FOUND", "ONLY_RECIPIENT_DECIDES", "SHARE_NOT_ACCEPTED"
+_NO_BUCKET, _NOT_EXPORTED = "EXPORT_BUCKET_NOT_OPEN", "PUBLIC_IMAGE_NOT_EXPORTABLE"
 _NOT_SHAREABLE, _NOT_DELETABLE = "PUBLIC_IMAGE_NOT_SHAREABLE", "PUBLIC_IMAGE_NOT_DELETABLE"
 
 ABOUT_TENANTS = {
@@ -102,6 +103,7 @@ THE_OWNER_GETS = {
     "AbortUpload":       (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD,     _NO_UPLOAD,  _NO_UPLOAD),  # 2.3
     "ImportImage":       (_FINAL,     _FINAL,     _FINAL,         _FINAL,      _GONE),       # 5.4
     "CopyImage":         (OK,         OK,         OK,             _INACTIVE,   _GONE),       # 6.1
+    "ExportImage":       (_NO_BUCKET, _NO_BUCKET, _NOT_EXPORTED,  _INACTIVE,   _GONE),       # 6.4
 }
 OTHERS_GET = {
     #                     accepted:               pending or rejected:    anybody:
@@ -137,6 +139,7 @@ OTHERS_GET = {
     "AbortUpload":       (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD),  # 2.3
     "ImportImage":       (_NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS),  # 4.5
     "CopyImage":         (OK,         _INACTIVE,  _NOT_YET,   _INACTIVE,  OK),          # 6.1
+    "ExportImage":       (_NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS),  # 4.5
 }
 # fmt: on
 

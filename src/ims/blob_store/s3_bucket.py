@@ -25,13 +25,13 @@ _log = logging.getLogger(__name__)
 _CONNECT_SECONDS: Final = 5
 _SILENCE_SECONDS: Final = 60
 _ATTEMPTS: Final = 4
-"""How often a call is made before its failure is one; the waits between are the library's."""
 _MAX_CONNECTIONS: Final = 64
 _PIECE_BYTES: Final = 128 * 1024
 _TOKEN: Final = "token"  # noqa: S105 - a name, and no secret
 
 _NO_ROOM: Final = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "StorageFull"}
 _NO_ROOM_STATUS: Final = 507
+_REFUSALS: Final = {400, 401, 403, 404}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,10 @@ class BucketAddress:
     path_style: bool = False
     """Whether the bucket is named in the path of a URL and not in its host."""
     ca_file: Path | None = None
+    silence_seconds: int = _SILENCE_SECONDS
+    """How long an answer may take."""
+    attempts: int = _ATTEMPTS
+    """How often a call is made before its failure is one; the waits between are the library's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +78,10 @@ class KeptPart:
 
 class UnusableBucket(Exception):
     """A bucket that no blobs can be kept in; the message is one line for the operator."""
+
+
+class BucketRefused(UnusableBucket):
+    """The store says that there is no such bucket, or that it is not for these credentials."""
 
 
 class NoSuchObject(Exception):
@@ -119,8 +127,8 @@ class S3Bucket:
                 config=Config(
                     signature_version="s3v4",
                     connect_timeout=_CONNECT_SECONDS,
-                    read_timeout=_SILENCE_SECONDS,
-                    retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+                    read_timeout=address.silence_seconds,
+                    retries={"mode": "standard", "total_max_attempts": address.attempts},
                     max_pool_connections=_MAX_CONNECTIONS,
                     tcp_keepalive=True,
                     request_checksum_calculation="when_required",
@@ -140,6 +148,8 @@ class S3Bucket:
             self._client.list_objects_v2(Bucket=self._name, MaxKeys=1)
         except ClientError as error:
             message = f"bucket {self._name} cannot be used: the store answers {_code(error)}"
+            if _status(error) in _REFUSALS:
+                raise BucketRefused(message) from error
             raise UnusableBucket(message) from error
         except BotoCoreError as error:
             message = f"bucket {self._name} cannot be used: {error}"
@@ -254,10 +264,11 @@ class S3Bucket:
 
     # uploads in parts
 
-    def begin_upload(self, name: str) -> str:
+    def begin_upload(self, name: str, *, token: str = "") -> str:
         """Begin an object that is uploaded in parts; return the upload's id."""
+        options = {"Metadata": {_TOKEN: token}} if token else {}
         with _failing("CreateMultipartUpload"):
-            answer = self._client.create_multipart_upload(Bucket=self._name, Key=name)
+            answer = self._client.create_multipart_upload(Bucket=self._name, Key=name, **options)
         upload_id: str = answer["UploadId"]
         return upload_id
 
@@ -299,12 +310,15 @@ class S3Bucket:
                 for each in page.get("Parts", ()):
                     yield KeptPart(number=each["PartNumber"], size_bytes=each["Size"], etag=each["ETag"])
 
-    def finish_upload(self, name: str, upload_id: str, parts: list[tuple[int, str]]) -> None:
+    def finish_upload(
+        self, name: str, upload_id: str, parts: list[tuple[int, str]], *, overwrite: bool = False
+    ) -> None:
         """Make an object of all the parts of an upload, given by their numbers and their ETags.
 
-        Raises NoSuchUpload, UploadSpoilt, and ObjectExists where the store sees to it that nothing is
-        overwritten.
+        Raises NoSuchUpload, UploadSpoilt, and, unless it may overwrite, ObjectExists where the store
+        sees to it that nothing is overwritten.
         """
+        options = {} if overwrite else {"IfNoneMatch": "*"}
         with _failing("CompleteMultipartUpload"), _missing_upload():
             try:
                 self._client.complete_multipart_upload(
@@ -314,7 +328,7 @@ class S3Bucket:
                     MultipartUpload={
                         "Parts": [{"PartNumber": number, "ETag": etag} for number, etag in parts]
                     },
-                    IfNoneMatch="*",
+                    **options,
                 )
             except ClientError as error:
                 if _code(error) in {"PreconditionFailed", "ConditionalRequestConflict"}:
@@ -359,7 +373,7 @@ def _failing(operation: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        code, status = _code(error), error.response["ResponseMetadata"]["HTTPStatusCode"]
+        code, status = _code(error), _status(error)
         # The code alone: what else the store says may name the key, the bucket or who asked.
         _log.warning("S3 %s was answered with %s (%s)", operation, code, status)
         if code in _NO_ROOM or status == _NO_ROOM_STATUS:
@@ -382,6 +396,11 @@ def _missing_upload() -> Iterator[None]:
 
 def _code(error: ClientError) -> str:
     return str(error.response["Error"].get("Code", ""))
+
+
+def _status(error: ClientError) -> int:
+    status: int = error.response["ResponseMetadata"]["HTTPStatusCode"]
+    return status
 
 
 def _md5(body: IO[bytes]) -> bytes:

@@ -4,10 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from io import BytesIO
-from mmap import mmap
-from tempfile import TemporaryFile
-from typing import IO, Final, cast
+from typing import Final
 
 from ims.blob_store.interface import BlobDeleted, KeyInUse, storage_unavailable
 from ims.blob_store.s3_bucket import (
@@ -17,10 +14,10 @@ from ims.blob_store.s3_bucket import (
     UploadSpoilt,
 )
 from ims.blob_store.s3_download import Download
+from ims.blob_store.s3_part import Part
 from ims.blob_store.s3_record import ANYWHERE, Kept, Mark, Places, Record
 from ims.domain.rejection import Reason, Rejection
 
-_IN_MEMORY_BYTES: Final = 8 * 1024**2
 _PIECE_BYTES: Final = 1024**2
 
 
@@ -129,9 +126,9 @@ class S3Writer:
             if self._part.room_bytes == 0:
                 self._send_full_part()
 
-    def _new_part(self) -> "_Part":
+    def _new_part(self) -> Part:
         end_bytes = self._places.part_end(self._next_number, self._sent_bytes, self._record.sizes)
-        return _Part(end_bytes - self._sent_bytes)
+        return Part(end_bytes - self._sent_bytes)
 
     def _send_full_part(self) -> None:
         """Have the part that is full sent, as soon as the one before it was."""
@@ -144,13 +141,13 @@ class S3Writer:
         self._part = self._new_part()
         self._sending = self._thread.submit(self._send, number, part)
 
-    def _send(self, number: int, part: "_Part") -> None:
+    def _send(self, number: int, part: Part) -> None:
         try:
             self._send_open(number, part)
         finally:
             part.close()
 
-    def _send_open(self, number: int, part: "_Part") -> None:
+    def _send_open(self, number: int, part: Part) -> None:
         begun = not self._upload_id
         if begun:
             self._upload_id = self._bucket.begin_upload(self._record.blob)
@@ -246,36 +243,6 @@ class S3Writer:
             else:
                 self.discard()
             raise
-
-
-class _Part:
-    """A part of a blob while it fills; in memory, or in a temporary file if it can be large."""
-
-    def __init__(self, capacity_bytes: int) -> None:
-        self._capacity_bytes = capacity_bytes
-        self.size_bytes = 0
-        # Not of the heap, which such pieces of memory leave in tatters: measured, a third less.
-        self._bytes: mmap | IO[bytes] = (
-            mmap(-1, capacity_bytes) if capacity_bytes <= _IN_MEMORY_BYTES else TemporaryFile()  # noqa: SIM115 - closed in close
-        )
-
-    @property
-    def room_bytes(self) -> int:
-        return self._capacity_bytes - self.size_bytes
-
-    def write(self, data: memoryview) -> None:
-        self._bytes.write(data)
-        self.size_bytes += len(data)
-
-    def rewound(self) -> IO[bytes]:
-        """Return a file of what is in it, at its beginning; nothing is written to it afterwards."""
-        if isinstance(self._bytes, mmap) and self.room_bytes:
-            return BytesIO(self._bytes[: self.size_bytes])
-        self._bytes.seek(0)
-        return cast("IO[bytes]", self._bytes)
-
-    def close(self) -> None:
-        self._bytes.close()
 
 
 def _is_passing(error: BaseException) -> bool:

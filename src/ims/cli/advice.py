@@ -61,6 +61,9 @@ _ADVICE: Final = {
     ),
     ErrorReason.IMAGE_PROTECTED: "Take the protection off: `ims image update IMAGE --unprotected`.",
     ErrorReason.ISO_NOT_COPYABLE: "Upload the file once more, as a new image.",
+    ErrorReason.EXPORT_BUCKET_NOT_OPEN: "The operator opens buckets with the setting export_buckets.",
+    ErrorReason.EXPORT_BUCKET_UNUSABLE: "Tell the operator of the service.",
+    ErrorReason.EXPORT_TARGET_EXISTS: "Choose another name for the object, or remove the one there is.",
     ErrorReason.SAME_KEY: "Leave --key out to keep the key.",
     ErrorReason.KEY_UNAVAILABLE: (
         "The operator adds keys to the server's key file (`ims key new`) or to its key server."

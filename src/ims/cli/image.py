@@ -214,6 +214,7 @@ def undelete(session: Session, image: ImageArgument) -> None:
 app.command("download")(transfers.download)
 app.command("url")(transfers.download_url)
 app.command("copy")(operation.copy)
+app.command("export")(operation.export)
 
 
 @app.command()

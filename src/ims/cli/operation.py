@@ -1,4 +1,4 @@
-"""`ims operation …`, and `ims image copy`, which begins one."""
+"""`ims operation …`, and the commands of `ims image` that begin one."""
 
 from typing import Annotated
 
@@ -9,10 +9,11 @@ from ims.cli import lookup, printing
 from ims.cli.choices import choice
 from ims.cli.progress import progress_bar
 from ims.cli.session import Session, in_session
-from ims.client import Client, Disk, Image, Operation, metadata_of
+from ims.client import Client, Disk, ExportedObject, Image, Operation, metadata_of
 from ims.client.vocabulary import DiskFormat
 
 _COLLECTION = "operations/"
+_S3 = "s3://"
 
 OperationArgument = Annotated[
     str,
@@ -109,6 +110,55 @@ def import_image(
         session.answer(operation, f"Imported into {printing.image_title(imported)}.")
     else:
         session.answer(operation, f"It is being fetched: ims operation wait {operation.name}")
+
+
+@in_session
+def export(
+    session: Session,
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="Its id or name.", show_default=False)],
+    target: Annotated[
+        str, typer.Argument(metavar="s3://BUCKET/OBJECT", help="Where to.", show_default=False)
+    ],
+    *,
+    target_format: Annotated[
+        DiskFormat | None,
+        choice(
+            "--format", words=Disk.Format, help="What the file is to be; without it, as the disk is."
+        ),
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Whether to wait until it is complete.")
+    ] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell whether it would be refused.")
+    ] = False,
+) -> None:
+    """Put the file of your image's disk into a bucket that the operator has opened for your tenant."""
+    bucket, slash, object_key = target.removeprefix(_S3).partition("/")
+    if not (target.startswith(_S3) and bucket and slash and object_key):
+        raise typer.BadParameter(f"{target!r} is not like s3://bucket/object.", param_hint="target")
+    with session.client() as client:
+        operation = client.export_image(
+            lookup.own_image_id(client, image),
+            bucket,
+            object_key,
+            format=target_format or Disk.FORMAT_UNSPECIFIED,
+            validate_only=dry_run,
+        )
+        if dry_run:
+            session.answer(operation, "It would be exported. Nothing was done.")
+            return
+        if wait:
+            operation = _finish(client, operation)
+    exported = ExportedObject()
+    if operation.response.Unpack(exported):
+        session.answer(
+            operation,
+            f"Exported {printing.size(exported.size_bytes)} of {Disk.Format.Name(exported.format)} to "
+            f"{printing.plain(target)}, SHA-256 {exported.sha256}.",
+        )
+    else:
+        session.answer(operation, f"It is being exported: ims operation wait {operation.name}")
 
 
 def _finish(client: Client, operation: Operation) -> Operation:

@@ -345,6 +345,7 @@ def operation_sheet(operation: Operation) -> RenderableType:
             ("done", _progress(metadata)),
             ("image", metadata.image_id),
             ("source image", metadata.source_image_id),
+            ("exported to", _target(metadata)),
             ("cancelled", "on its way" if metadata.cancel_requested and not operation.done else ""),
             ("error", operation.error.message),
             ("begun", time(metadata.create_time)),
@@ -352,6 +353,11 @@ def operation_sheet(operation: Operation) -> RenderableType:
             ("forgotten", time(metadata.expire_time)),
         )
     )
+
+
+def _target(metadata: OperationMetadata) -> str:
+    target = metadata.export_target
+    return f"s3://{target.bucket}/{target.object_key}" if target.bucket else ""
 
 
 def _progress(metadata: OperationMetadata) -> str:

@@ -16,8 +16,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from ims.client.connection import Connection
 from ims.client.errors import declined_by
-from ims.client.vocabulary import Disk, DiskFormat, Image, Upload
-from ims.v1.image_service_pb2 import CopyImageRequest, ImportImageRequest
+from ims.client.vocabulary import Disk, DiskFormat, ExportedObject, Image, Upload
+from ims.v1.image_service_pb2 import CopyImageRequest, ExportImageRequest, ImportImageRequest
 from ims.v1.operation_metadata_pb2 import OperationMetadata
 
 _WAIT_SECONDS: Final = 20.0
@@ -105,6 +105,43 @@ class OperationCalls(Connection):
             request_id=request_id,
         )
         return self._call(self._images.ImportImage, request)
+
+    def export_image(
+        self,
+        image_id: str,
+        bucket: str,
+        object_key: str,
+        *,
+        format: DiskFormat = Disk.FORMAT_UNSPECIFIED,  # noqa: A002 - the contract's word
+        validate_only: bool = False,
+        request_id: str = "",
+    ) -> Operation:
+        """Begin to put the file of an image's disk into a bucket; `exported_object` waits for it.
+
+        The bucket is one that the operator has opened for the caller's tenant. The file is converted
+        when another format than the disk's is named. With `validate_only` nothing is begun, and the
+        operation has no name.
+        """
+        request = ExportImageRequest(
+            image_id=image_id,
+            bucket=bucket,
+            object_key=object_key,
+            format=format,
+            validate_only=validate_only,
+            request_id=request_id,
+        )
+        return self._call(self._images.ExportImage, request)
+
+    def exported_object(
+        self, operation: Operation, *, timeout_seconds: float | None = None
+    ) -> ExportedObject:
+        """Wait until what was to be exported is in its bucket; return what it is.
+
+        Raises Declined where it failed or was cancelled, and TimeoutError.
+        """
+        exported = ExportedObject()
+        self.finish(operation, timeout_seconds=timeout_seconds).response.Unpack(exported)
+        return exported
 
     def made_image(self, operation: Operation, *, timeout_seconds: float | None = None) -> Image:
         """Wait until what was to be copied or fetched is there; return the image.

@@ -10,6 +10,7 @@ from ims.v1.error_reason_pb2 import ErrorReason
 from ims.v1.image_pb2 import Disk, Image, OperatingSystem, Relation, Source
 from ims.v1.image_service_pb2 import (
     DeleteImageResponse,
+    ExportedObject,
     ResolveImageRequest,
     ResolveImageResponse,
     TagFilter,
@@ -62,6 +63,7 @@ __all__ = [
     "DiskFormat",
     "DiskRole",
     "ErrorReason",
+    "ExportedObject",
     "FinishUploadResponse",
     "Firmware",
     "Image",

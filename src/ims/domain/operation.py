@@ -18,6 +18,7 @@ class OperationKind(StrEnum):
 
     COPY_IMAGE = "COPY_IMAGE"
     IMPORT_IMAGE = "IMPORT_IMAGE"
+    EXPORT_IMAGE = "EXPORT_IMAGE"
 
 
 class OperationState(StrEnum):
@@ -46,7 +47,7 @@ class Operation:
     request: Mapping[str, Any] = field(default_factory=dict)
     """What is to be done, in words that JSON has; its kind says which."""
     image_id: ImageId
-    """The image that it makes or fills."""
+    """The image that it makes or fills; empty where it does neither."""
     source_image_id: ImageId
     """The image that it reads; empty where it reads none."""
     done_bytes: int = 0

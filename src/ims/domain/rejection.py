@@ -188,6 +188,14 @@ class Reason(StrEnum):
     FULL_ECS_NOT_COPYABLE = auto()
     ISO_NOT_COPYABLE = auto()
     SAME_KEY = auto()
+    # do the rules of exporting allow it
+    PUBLIC_IMAGE_NOT_EXPORTABLE = auto()
+    FULL_ECS_NOT_EXPORTABLE = auto()
+    ISO_NOT_EXPORTABLE = auto()
+    IMAGE_NOT_EXPORTABLE = auto()
+    EXPORT_BUCKET_NOT_OPEN = auto()
+    EXPORT_BUCKET_UNUSABLE = auto()
+    EXPORT_TARGET_EXISTS = auto()
     # is it too much
     SHARE_LIMIT_EXCEEDED = auto()
     RECIPIENT_HAS_TOO_MANY_PENDING = auto()

@@ -21,6 +21,7 @@ from ims.rules.changes import (
 from ims.rules.copying import COPY_IMAGE
 from ims.rules.creation import CREATE_IMAGE
 from ims.rules.engine import Rule
+from ims.rules.exporting import EXPORT_IMAGE
 from ims.rules.form import READ_QUERY
 from ims.rules.image_data import (
     CREATE_DOWNLOAD_URL,
@@ -94,6 +95,7 @@ CATALOGUE: dict[str, tuple[Rule[Any], ...]] = {
         *FINISH_IMPORT,
     ),
     "CopyImage": (*REPEAT_CALL, *SEE_IMAGE, *COPY_IMAGE),
+    "ExportImage": (*REPEAT_CALL, *SEE_IMAGE, *EXPORT_IMAGE),
     "ShareImage": (*REPEAT_CALL, *SEE_IMAGE, *SHARE_IMAGE),
     "UnshareImage": (*REPEAT_CALL, *SEE_IMAGE, *UNSHARE_IMAGE),
     "UpdateShare": (*REPEAT_CALL, *SEE_IMAGE, *UPDATE_SHARE),

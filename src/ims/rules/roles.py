@@ -32,6 +32,7 @@ SUFFICIENT_ROLES: Final[dict[str, frozenset[Role]]] = {
     "GetQuotas": _READERS,
     "ImportImage": _MEMBERS_AND_SERVICES,
     "CopyImage": _MEMBERS,
+    "ExportImage": _MEMBERS,
     # SharingService
     "ShareImage": _MEMBERS,
     "UnshareImage": _MEMBERS,

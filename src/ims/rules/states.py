@@ -22,6 +22,7 @@ class Verb(StrEnum):
     READ_DATA = "downloaded"
     USE = "used"
     COPY = "copied"
+    EXPORT = "exported"
     SHARE = "shared"
     UNSHARE = "kept to its owner"
     READ_SHARES = "asked for its shares"
@@ -56,6 +57,7 @@ _ROWS: dict[Verb, tuple[_Cell, _Cell, _Cell, _Cell, _Cell, _Cell]] = {
     Verb.READ_DATA:     (_INACTIVE, _INACTIVE, _ACTIVE,      _INACTIVE,    _INACTIVE, _GONE),
     Verb.USE:           (_INACTIVE, _INACTIVE, _ACTIVE,      _INACTIVE,    _INACTIVE, _GONE),
     Verb.COPY:          (_INACTIVE, _INACTIVE, _ACTIVE,      _INACTIVE,    _INACTIVE, _GONE),
+    Verb.EXPORT:        (_INACTIVE, _INACTIVE, _ACTIVE,      _INACTIVE,    _INACTIVE, _GONE),
     Verb.SHARE:         (_INACTIVE, _INACTIVE, _ACTIVE,      _INACTIVE,    _INACTIVE, _INACTIVE),
     Verb.UNSHARE:       (_QUEUED,   _SAVING,   _ACTIVE,      _DEACTIVATED, _FAILED,   _DELETED),
     Verb.READ_SHARES:   (_QUEUED,   _SAVING,   _ACTIVE,      _DEACTIVATED, _FAILED,   _GONE),
@@ -108,7 +110,7 @@ _SENTENCES = {
     Reason.IMAGE_NOT_ACTIVE: (
         "3.3",
         "only_active_images",
-        "Only an ACTIVE image is shared, used, downloaded, copied, published or deactivated.",
+        "Only an ACTIVE image is shared, used, downloaded, copied, exported, published or deactivated.",
     ),
     Reason.IMAGE_BUSY: (
         "5.7",

@@ -32,15 +32,17 @@ from ims.servicers.messages import (
 from ims.servicers.once import once, once_finished
 from ims.servicers.operation_messages import (
     judged_copy_message,
+    judged_export_message,
     operation_message,
     read_copy_order,
+    read_export_order,
     read_import_order,
     read_upload_to_import,
 )
 from ims.servicers.page_tokens import Listing
 from ims.servicers.reading import RequestReading, image_id_of
 from ims.servicers.ready import field
-from ims.use_cases import copying, image_data, images, importing, quotas, use
+from ims.use_cases import copying, exporting, image_data, images, importing, quotas, use
 from ims.use_cases.deployment import Deployment, ask_for_key, ask_for_key_of
 from ims.v1 import image_service_pb2 as pb
 from ims.v1 import image_service_pb2_grpc
@@ -350,6 +352,33 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
         )
         if begun.operation is None:
             return judged_copy_message(begun.view)
+        return operation_message(begun.operation)
+
+    def _look_at_its_key_and_target(self, request: pb.ExportImageRequest) -> None:
+        caller, image_id = current_caller(), image_id_of(request)
+        ask_for_key_of(self._deployment, caller, image_id)
+        reading = RequestReading(request)
+        order = read_export_order(reading, request)
+        if not reading.problems:
+            exporting.look_at_target(self._deployment, caller=caller, image_id=image_id, order=order)
+
+    @once(operations_pb2.Operation, before=_look_at_its_key_and_target)
+    def ExportImage(
+        self, request: pb.ExportImageRequest, context: grpc.ServicerContext
+    ) -> operations_pb2.Operation:
+        caller, reading = current_caller(), RequestReading(request)
+        image_id = image_id_of(request)
+        order = read_export_order(reading, request)
+        begun = exporting.export_image(
+            self._deployment,
+            caller=caller,
+            image_id=image_id,
+            order=order,
+            validate_only=request.validate_only,
+            problems=reading.problems,
+        )
+        if begun.operation is None:
+            return judged_export_message(begun.exported)
         return operation_message(begun.operation)
 
 

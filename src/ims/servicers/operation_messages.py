@@ -6,6 +6,7 @@ from google.longrunning import operations_pb2
 from google.protobuf.any_pb2 import Any
 
 from ims.domain.copying import CopyOrder
+from ims.domain.export import ExportedObject, ExportOrder
 from ims.domain.image import DiskFormat
 from ims.domain.import_order import ImportOrder
 from ims.domain.operation import Operation, OperationFilter, OperationId, OperationKind, OperationState
@@ -14,11 +15,17 @@ from ims.domain.view import View
 from ims.servicers.errors import internal_status, to_status
 from ims.servicers.messages import draft_message, read_announcement, read_key_id, timestamp
 from ims.servicers.reading import RequestReading
+from ims.use_cases.exporting import export_order_of
 from ims.v1 import image_pb2, image_service_pb2, operation_metadata_pb2, upload_service_pb2
 
 _COLLECTION: Final = "operations"
-_RESPONSES: Final = dict.fromkeys(OperationKind, image_pb2.Image)
+_RESPONSES: Final = dict.fromkeys(OperationKind, image_pb2.Image.DESCRIPTOR) | {
+    OperationKind.EXPORT_IMAGE: image_service_pb2.ExportedObject.DESCRIPTOR
+}
 _LONGEST_URL: Final = 4096
+_LONGEST_BUCKET: Final = 255
+_LONGEST_OBJECT_KEY_BYTES: Final = 960
+"""S3 allows 1024; the rest is room for a name in the same folder."""
 _FILTERS: Final = {"": None, "done=true": True, "done=false": False}
 
 
@@ -36,11 +43,12 @@ def operation_message(operation: Operation) -> operations_pb2.Operation:
         update_time=timestamp(operation.update_time),
         end_time=timestamp(operation.end_time),
         expire_time=timestamp(operation.expire_time),
+        export_target=_export_target_message(operation),
     )
     message = operations_pb2.Operation(name=f"{_COLLECTION}/{operation.id}", done=operation.state.ended)
     message.metadata.Pack(metadata)
     if operation.state is OperationState.SUCCEEDED:
-        response = _RESPONSES[operation.kind].DESCRIPTOR.full_name
+        response = _RESPONSES[operation.kind].full_name
         message.response.CopyFrom(
             Any(type_url=f"type.googleapis.com/{response}", value=operation.answer)
         )
@@ -48,6 +56,40 @@ def operation_message(operation: Operation) -> operations_pb2.Operation:
         error = internal_status() if operation.error is None else to_status(operation.error)
         message.error.CopyFrom(error)
     return message
+
+
+def _export_target_message(operation: Operation) -> operation_metadata_pb2.ExportTarget | None:
+    if operation.kind is not OperationKind.EXPORT_IMAGE:
+        return None
+    order = export_order_of(operation)
+    assert order.format is not None  # see export_order_of
+    return operation_metadata_pb2.ExportTarget(
+        bucket=order.bucket,
+        object_key=order.object_key,
+        format=image_pb2.Disk.Format.Value(order.format),
+    )
+
+
+def exported_bytes(exported: ExportedObject) -> bytes:
+    """Return what an export answers once it is there, serialised."""
+    return _exported_message(exported).SerializeToString()
+
+
+def judged_export_message(exported: ExportedObject) -> operations_pb2.Operation:
+    """Return what answers an export that was only judged: no name, and the object as it would be."""
+    message = operations_pb2.Operation(done=True)
+    message.response.Pack(_exported_message(exported))
+    return message
+
+
+def _exported_message(exported: ExportedObject) -> image_service_pb2.ExportedObject:
+    return image_service_pb2.ExportedObject(
+        bucket=exported.bucket,
+        object_key=exported.object_key,
+        format=image_pb2.Disk.Format.Value(exported.format),
+        size_bytes=exported.size_bytes,
+        sha256=exported.sha256,
+    )
 
 
 def judged_copy_message(view: View) -> operations_pb2.Operation:
@@ -121,6 +163,31 @@ def read_upload_to_import(reading: RequestReading, request: image_service_pb2.Im
         if getattr(request, field):
             reading.problem(field, "it was said when the upload was started; leave it out.")
     return request.upload_id
+
+
+def read_export_order(
+    reading: RequestReading, request: image_service_pb2.ExportImageRequest
+) -> ExportOrder:
+    """Return what is to be put where."""
+    file_format = reading.word(request, "format", DiskFormat)
+    if file_format is DiskFormat.ISO:
+        reading.problem("format", "nothing is exported as an ISO.")
+    object_key = reading.text("object_key", request.object_key, longest=_LONGEST_OBJECT_KEY_BYTES)
+    length_bytes = len(object_key.encode())
+    if length_bytes > _LONGEST_OBJECT_KEY_BYTES >= len(object_key):
+        reading.problem(
+            "object_key",
+            f"it has at most {_LONGEST_OBJECT_KEY_BYTES} bytes, not {length_bytes}.",
+            maxLengthBytes=_LONGEST_OBJECT_KEY_BYTES,
+            lengthBytes=length_bytes,
+        )
+    if object_key and not {"", ".", ".."}.isdisjoint(object_key.split("/")):
+        reading.problem("object_key", "no part of it between slashes is empty, '.' or '..'.")
+    return ExportOrder(
+        bucket=reading.text("bucket", request.bucket, longest=_LONGEST_BUCKET),
+        object_key=object_key,
+        format=file_format,
+    )
 
 
 def read_import_order(

@@ -25,6 +25,8 @@ class CurrentCall:
     """The tenant that the caller may act for, and does."""
     image: Image | None = None
     """The image that it is about, once the caller is known to see it."""
+    target_taken: bool = False
+    """Whether something was found where it is to put an object, before its transaction began."""
 
 
 _call: ContextVar[CurrentCall | None] = ContextVar("call", default=None)

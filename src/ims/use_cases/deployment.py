@@ -7,9 +7,11 @@ from datetime import datetime, timedelta
 from functools import wraps
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
+from ims.blob_store.exports import ExportBuckets
 from ims.blob_store.interface import DownloadUrls, ResumableBlobStore
 from ims.disk_files.conversion import Converter
 from ims.domain.caller import Caller
+from ims.domain.export import ExportedObject
 from ims.domain.image import Image, ImageId, KeyId
 from ims.domain.limits import Limits
 from ims.domain.rejection import Rejection
@@ -52,6 +54,7 @@ class Deployment:
     fetcher: "Callable[[], Fetcher]"
     """Gives what fetches files for imports, made when it is first asked for."""
     converter: Converter
+    exports: ExportBuckets
     backups: BackupProvider | None = None
     """None where the deployment has no backup provider."""
     uploads: Uploads = field(default_factory=Uploads)
@@ -74,6 +77,8 @@ class Deployment:
     """Rings when an operation was begun here."""
     render_image: Callable[[View], bytes]
     """Makes what an operation answers of an image, as its viewer gets it."""
+    render_export: Callable[[ExportedObject], bytes]
+    """Makes what an operation answers of an object that it has put into a bucket."""
     page_token_key: bytes
     """What page tokens are sealed with: 32 bytes, the same for all instances on one catalogue."""
     chunk_bytes: int = 1024**2

@@ -8,7 +8,16 @@ from typing import Final
 from ims.domain.operation import Operation, OperationKind
 from ims.domain.rejection import Category, Rejection
 from ims.use_cases.deployment import Deployment
-from ims.use_cases.jobs import Cancelled, Interrupted, Job, Jobs, Lost, Work, cancellation
+from ims.use_cases.jobs import (
+    Cancelled,
+    Interrupted,
+    Job,
+    Jobs,
+    LeavesElsewhere,
+    Lost,
+    Work,
+    cancellation,
+)
 from ims.use_cases.works import WORKS
 
 _log = logging.getLogger(__name__)
@@ -89,32 +98,44 @@ class Executor:
         try:
             if operation.epoch > MOST_ATTEMPTS:
                 _log.error("Operation %s has been taken up too often.", operation.id)
-                job.fail(work, None)
+                self._fail(job, work, None)
                 return
             job.goes_on()
             work.do(self._deployment, job)
         except Lost:
             raise
         except Cancelled:
-            job.fail(work, cancellation())
+            self._fail(job, work, cancellation())
         except Interrupted:
             job.put_back(until=self._deployment.now())
         except Rejection as rejection:
             if rejection.category is Category.UNAVAILABLE and again:
                 self._put_back_for_a_while(job)
             else:
-                job.fail(work, rejection)
+                self._fail(job, work, rejection)
         except OSError:
             # Too many open files, or a disk that fails: it says nothing about what is to be done.
             _log.exception("The system refuses operation %s something.", operation.id)
             if again:
                 self._put_back_for_a_while(job)
             else:
-                job.fail(work, None)
+                self._fail(job, work, None)
         except Exception:  # noqa: BLE001 - a worker outlives a mistake in what it does
             _log.exception("Operation %s fails by a mistake of the service.", operation.id)
-            job.fail(work, None)
+            self._fail(job, work, None)
 
     def _put_back_for_a_while(self, job: Job) -> None:
         pause = timedelta(seconds=min(2**job.operation.epoch, _LONGEST_PAUSE_SECONDS))
         job.put_back(until=self._deployment.now() + pause)
+
+    def _fail(self, job: Job, work: Work, error: Rejection | None) -> None:
+        if isinstance(work, LeavesElsewhere):
+            try:
+                # The operation is this process's, and so is what is left of it, for a lease from now on.
+                job.hold_now()
+                work.clear(self._deployment, job.operation)
+            except Rejection as rejection:
+                if job.operation.epoch < MOST_ATTEMPTS:
+                    raise
+                _log.error("Operation %s leaves something: %s", job.operation.id, rejection.reason)
+        job.fail(work, error)

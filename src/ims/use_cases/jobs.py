@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ims.domain.caller import Caller, Role
 from ims.domain.image import BlobKey, Image
@@ -48,6 +48,14 @@ class Work(Protocol):
 def _nothing(_tx: Transaction) -> None: ...
 
 
+@runtime_checkable
+class LeavesElsewhere(Protocol):
+    """A Work of which something may be left that is in no transaction's power."""
+
+    def clear(self, deployment: Deployment, operation: Operation) -> None:
+        """Remove that, before the operation ends without success. Raises Rejection when it cannot be."""
+
+
 class Job:
     """An operation that this process does, for the epoch in which it has taken it up."""
 
@@ -81,6 +89,10 @@ class Job:
         now = self._deployment.now()
         if self._hold(tx, now) is None:
             raise Lost
+
+    def hold_now(self) -> None:
+        """Hold it, or raise Lost."""
+        self._deployment.database.run(self.fence)
 
     def hold(self) -> None:
         """Say that this process is alive, and hear whether the operation is to be cancelled."""
