@@ -110,14 +110,17 @@ class S3Bucket:
     Belongs to no thread: any number may use it at once.
     """
 
-    def __init__(self, address: BucketAddress) -> None:
-        """Ask nothing of it yet. Raises UnusableBucket when the address itself is wrong."""
+    def __init__(self, address: BucketAddress, *, session: Session | None = None) -> None:
+        """Ask nothing of it yet. Raises UnusableBucket when the address itself is wrong.
+
+        Buckets of one session, which are made one at a time, together take little more memory than one.
+        """
         self._name = address.name
         secret = address.secret_access_key
         try:
             if address.secret_access_key_file is not None:
                 secret = address.secret_access_key_file.read_text("utf-8").strip()
-            self._client = Session().client(
+            self._client = (session or Session()).client(
                 "s3",
                 endpoint_url=address.endpoint_url,
                 region_name=address.region,

@@ -14,8 +14,11 @@ import threading
 import uuid
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from io import BytesIO
 from typing import Final
+
+from boto3.session import Session
 
 from ims.blob_store.exports import ExportSuperseded, ObjectWriter, TargetTaken
 from ims.blob_store.interface import storage_unavailable
@@ -39,14 +42,22 @@ _CLAIMS: Final = 3
 """How often a name is claimed from what an earlier writer of the same export has left there."""
 
 
+_session: Final = cache(Session)
+"""Of all buckets: what the library knows of S3 takes a dozen megabytes."""
+
+
 class S3ExportBucket:
     """An ExportBucket. Belongs to no thread: any number may use it at once."""
 
     def __init__(self, address: BucketAddress, sizes: PartSizes) -> None:
-        """Ask nothing of it yet. Raises Rejection EXPORT_BUCKET_UNUSABLE when the address is wrong."""
+        """Ask nothing of it yet. Raises Rejection EXPORT_BUCKET_UNUSABLE when the address is wrong.
+
+        Not to be made by two threads at once.
+        """
         try:
-            self._bucket = S3Bucket(address)
-            self._glance = S3Bucket(replace(address, silence_seconds=_LOOK_SECONDS, attempts=1))
+            self._bucket = S3Bucket(address, session=_session())
+            quick = replace(address, silence_seconds=_LOOK_SECONDS, attempts=1)
+            self._glance = S3Bucket(quick, session=_session())
         except UnusableBucket as error:
             raise _unusable() from error
         self._sizes = sizes
