@@ -47,7 +47,7 @@ class Operation:
     request: Mapping[str, Any] = field(default_factory=dict)
     """What is to be done, in words that JSON has; its kind says which."""
     image_id: ImageId
-    """The image that it makes or fills; empty where it does neither."""
+    """The image that it makes or fills; empty where it does neither, or not in this region yet."""
     source_image_id: ImageId
     """The image that it reads; empty where it reads none."""
     done_bytes: int = 0
@@ -67,6 +67,11 @@ class Operation:
     end_time: datetime | None = None
     expire_time: datetime | None = None
     """From when on it is forgotten; None until it has ended."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has passed the point from which it is not cancelled any more."""
+        return "settled" in self.place
 
 
 @dataclass(frozen=True, kw_only=True)

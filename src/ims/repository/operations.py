@@ -128,11 +128,19 @@ class Operations:
         )
 
     def ask_to_cancel(self, operation_id: OperationId, *, now: datetime) -> None:
-        """Have whoever does an operation stop. Its lock is held."""
+        """Have whoever does an operation stop. Its lock is held.
+
+        One that nobody does, because it waits for something, is taken up for that at once.
+        """
+        waits = operations.c.lease_holder == ""
         self._connection.execute(
             operations.update()
             .where(operations.c.id == operation_id)
-            .values(cancel_requested=True, update_time=to_microseconds(now))
+            .values(
+                cancel_requested=True,
+                update_time=to_microseconds(now),
+                lease_until=sa.case((waits, 0), else_=operations.c.lease_until),
+            )
         )
 
     def remove(self, operation_id: OperationId) -> None:
@@ -148,6 +156,15 @@ class Operations:
         """Return how many operations are on record that are remembered no longer."""
         expired = operations.c.expire_time <= to_microseconds(now)
         query = sa.select(sa.func.count()).select_from(operations).where(expired)
+        return self._connection.execute(query).scalar_one()
+
+    def count_unfinished(self, kind: OperationKind, tenant_id: TenantId) -> int:
+        """Return how many operations of a kind a tenant has that have not ended."""
+        query = sa.select(sa.func.count()).where(
+            operations.c.end_time.is_(None),
+            operations.c.kind == kind,
+            operations.c.tenant_id == tenant_id,
+        )
         return self._connection.execute(query).scalar_one()
 
     def unfinished(self, operation_id: OperationId) -> bool:
@@ -221,7 +238,7 @@ class Operations:
     def put_back(self, operation: Operation, *, until: datetime) -> None:
         """Let others take up an operation from a time on."""
         self._connection.execute(
-            operations.update().where(_held).values(lease_until=to_microseconds(until)),
+            operations.update().where(_held).values(lease_holder="", lease_until=to_microseconds(until)),
             {"held_id": operation.id, "held_epoch": operation.epoch},
         )
 

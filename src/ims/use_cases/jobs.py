@@ -65,7 +65,8 @@ class Job:
         self.done_bytes = 0
         self._blob_keys: frozenset[BlobKey] = frozenset()
         self._kept_blob_keys: frozenset[BlobKey] = frozenset()
-        self._trouble: type[Exception] | None = Cancelled if operation.cancel_requested else None
+        cancelled = operation.cancel_requested and not operation.settled
+        self._trouble: type[Exception] | None = Cancelled if cancelled else None
 
     def goes_on(self) -> None:
         """Raise Lost, Cancelled or Interrupted when it does not."""
@@ -107,7 +108,7 @@ class Job:
                 tx.pending_blobs.hold(self._kept_blob_keys, until=until)
         if cancelled is None:
             self._trouble = Lost
-        elif cancelled:
+        elif cancelled and not self.operation.settled:
             self._trouble = self._trouble or Cancelled
 
     def _hold(self, tx: Transaction, now: datetime) -> bool | None:
@@ -128,6 +129,19 @@ class Job:
 
         self._deployment.database.run(story)
         self.operation = replace(self.operation, place=place)
+
+    def settle(self, place: Mapping[str, Any], told: Callable[[Transaction], None] = _nothing) -> None:
+        """Do the same with what makes it settled: from now on it is too late to cancel it.
+
+        Raises Cancelled, too, when somebody was in time.
+        """
+
+        def unless_cancelled(tx: Transaction) -> None:
+            if self._hold(tx, self._deployment.now()):
+                raise Cancelled
+            told(tx)
+
+        self.note(place, unless_cancelled)
 
     def succeed(self, finish: Callable[[Transaction], bytes]) -> None:
         """Tell the end of the story, which returns the answer, in one transaction with the operation's.
