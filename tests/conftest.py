@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 from hypothesis import settings as hypothesis_settings
 
-from builders import HOME, OWNER
+from builders import ELSEWHERE, HOME, OWNER
 from calling import Tenant
 from databases import POSTGRESQL, SQLITE, Postgres
 from ims.bootstrap import Service
@@ -166,6 +166,7 @@ def database(make_catalogue: MakeCatalogue) -> Iterator[Database]:
 
 
 MakeService = Callable[..., Service]
+AWAY = {ELSEWHERE: {"server": "127.0.0.1:9", "development_tenant": "ims"}}
 
 
 @pytest.fixture
@@ -199,21 +200,21 @@ def make_service(tmp_path: Path, clock: Clock, make_catalogue: MakeCatalogue) ->
 
 @pytest.fixture
 def service(make_service: MakeService) -> Service:
-    """A service with the law's defaults and a key called `key-1`."""
-    service = make_service()
+    """A service with the law's defaults, a key called `key-1`, and a peer that is away."""
+    service = make_service(peers=AWAY)
     add_key(service.settings.keys, KeyId("key-1"))
     return service
 
 
 @pytest.fixture
 def idle(make_service: MakeService) -> Service:
-    """A service that does no operations by itself, with the same key.
+    """A service that does no operations by itself, with the same key and peer.
 
     OWNER may export into a bucket, of which nobody answers.
     """
     away = {"bucket": "exports", "tenants": [OWNER], "endpoint_url": "http://127.0.0.1:9"}
     somebody = {"access_key_id": "somebody", "secret_access_key": "something", "region": "here"}
-    service = make_service(operation_threads=0, export_buckets=[away | somebody])
+    service = make_service(operation_threads=0, peers=AWAY, export_buckets=[away | somebody])
     add_key(service.settings.keys, KeyId("key-1"))
     return service
 

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -254,3 +255,64 @@ def test_the_same_name_in_another_store_is_another_bucket(tmp_path):
     own = '[s3]\nbucket = "images-of-acme"\nendpoint_url = "https://s3.example.com"\n'
 
     assert load(file_with(tmp_path, EXPORTS + own), {}).export_buckets
+
+
+@pytest.mark.parametrize(
+    "peer",
+    [
+        {"certificate": "peer.pem", "key": "peer-key.pem", "ca_file": "ca.pem"},
+        {"certificate": "peer.pem", "key": "peer-key.pem", "token_file": "token"},
+        {"token_file": "token", "plaintext": True},
+        {"token_url": "https://login.example/token", "client_id": "ims", "client_secret": "s"},
+        {"token_url": "https://login.example/token", "client_id": "ims", "client_secret_file": "s"},
+        {"development_tenant": "ims.eu-de"},
+    ],
+)
+def test_a_peer_is_a_region_an_address_and_one_proof(tmp_path, peer):
+    lines = "\n".join(f"{name} = {json.dumps(value)}" for name, value in peer.items())
+    text = f'[peers.eu-west]\nserver = "ims.eu-west.example:443"\n{lines}'
+
+    settings = load(file_with(tmp_path, text), {})
+
+    assert settings.peers["eu-west"].server == "ims.eu-west.example:443"
+    assert settings.peers["eu-west"].encrypted is not bool(
+        {"plaintext", "development_tenant"} & set(peer)
+    )
+
+
+@pytest.mark.parametrize(
+    ("peer", "named"),
+    [
+        ('server = "no-port"\ntoken_file = "t"', "server"),
+        ('server = "h:1"', "one says who one is"),
+        ('server = "h:1"\ntoken_file = "t"\ndevelopment_tenant = "ims"', "one says who one is"),
+        ('server = "h:1"\ncertificate = "c"', "go together"),
+        ('server = "h:1"\ncertificate = "c"\nkey = "k"\nplaintext = true', "without TLS"),
+        ('server = "h:1"\ntoken_url = "https://l"\nclient_id = "i"', "go together"),
+        (
+            'server = "h:1"\ntoken_url = "http://l"\nclient_id = "i"\nclient_secret = "geheim"',
+            "token_url is https",
+        ),
+        ('server = "h:1"\ntoken_file = "t"\nunknown = 1', "unknown"),
+    ],
+)
+def test_what_is_wrong_with_a_peer_is_named_and_its_secret_is_not(tmp_path, peer, named):
+    with pytest.raises(SettingsError, match=named) as refused:
+        load(file_with(tmp_path, f"[peers.eu-west]\n{peer}"), {})
+    assert "geheim" not in str(refused.value)
+
+
+def test_nobody_is_ones_own_peer(tmp_path):
+    text = 'region = "eu-west"\n[peers.eu-west]\nserver = "h:1"\ntoken_file = "t"'
+
+    with pytest.raises(SettingsError, match="eu-west is this region"):
+        load(file_with(tmp_path, text), {})
+
+
+def test_a_peers_secret_is_not_shown(tmp_path):
+    text = (
+        '[peers.eu-west]\nserver = "h:1"\ntoken_url = "https://l"\nclient_id = "i"\n'
+        'client_secret = "geheim"'
+    )
+
+    assert "geheim" not in repr(load(file_with(tmp_path, text), {}))

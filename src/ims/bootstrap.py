@@ -5,7 +5,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -53,6 +53,7 @@ from ims.settings import (
     BucketSetting,
     ClientSetting,
     OidcSetting,
+    PeerSetting,
     S3Setting,
     Settings,
     SettingsError,
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
     from ims.blob_store.s3_bucket import BucketAddress
     from ims.identity.key_set import KeySet
     from ims.providers.fetching import Fetcher
+    from ims.providers.peers import Peer
     from ims.providers.transit import TransitKeys
 
 SERVICES: Final = tuple(
@@ -353,6 +355,7 @@ def _make_deployment(
     settings: Settings, *, now: Callable[[], datetime], closing: ExitStack
 ) -> Deployment:
     region = Region(settings.region)
+    peers = _peers(settings)
     blobs: ResumableBlobStore
     urls: DownloadUrls | None = None
     longest_url_seconds = 0
@@ -384,6 +387,7 @@ def _make_deployment(
         exports=_exports(settings, closing),
         directory_closed=settings.tenant_directory == "closed",
         backups=_backups(settings),
+        peers=peers,
         limits=_limits(settings),
         grace_period=timedelta(seconds=settings.grace_period_seconds),
         request_memory=timedelta(seconds=settings.request_memory_seconds),
@@ -716,3 +720,57 @@ def _backups(settings: Settings) -> ListedVaults | None:
             for tenant, vaults in settings.vaults.items()
         }
     )
+
+
+def _peers(settings: Settings) -> "Mapping[Region, Peer]":
+    """Return the services of other regions. Raises SettingsError."""
+    home = Region(settings.region)
+    return {Region(region): _peer(region, peer, home) for region, peer in settings.peers.items()}
+
+
+def _peer(region: str, peer: PeerSetting, home: Region) -> "Peer":
+    # Only where there are peers: a megabyte or two of every worker. None is called before it is needed.
+    from ims.client import (  # noqa: PLC0415 - see above
+        CertificateOnly,
+        ClientCredentials,
+        Credentials,
+        DevelopmentIdentity,
+        Tls,
+        TokenFile,
+    )
+    from ims.peers.remote import RemotePeer  # noqa: PLC0415 - see above
+
+    def credentials() -> Credentials:
+        if peer.token_file is not None:
+            return TokenFile(peer.token_file)
+        if peer.token_url:
+            secret = _client_secret(peer)
+            return ClientCredentials(
+                peer.token_url, peer.client_id, secret, scope=peer.scope, audience=peer.audience
+            )
+        if peer.development_tenant:
+            return DevelopmentIdentity(peer.development_tenant, roles=[Role.PEER], region=home)
+        return CertificateOnly()
+
+    def tls() -> Tls:
+        return Tls(ca=peer.ca_file, certificate=peer.certificate, key=peer.key)
+
+    files = (peer.ca_file, peer.certificate, peer.key, peer.client_secret_file)
+    missing = [path for path in (*files, peer.token_file) if path is not None and not path.is_file()]
+    if missing:
+        message = f"setting peers.{region}: there is no file {missing[0]}"
+        raise SettingsError(message)
+    return RemotePeer(
+        Region(region),
+        peer.server,
+        credentials=credentials,
+        tls=tls if peer.encrypted else None,
+        files=tuple(path for path in files if path is not None),
+    )
+
+
+def _client_secret(peer: PeerSetting) -> str:
+    if peer.client_secret is not None:
+        return peer.client_secret.get_secret_value()
+    assert peer.client_secret_file is not None  # or the setting would have been refused
+    return peer.client_secret_file.read_text().strip()

@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -99,6 +99,65 @@ class TlsSetting(BaseModel):
         if len(names) != len(set(names)):
             raise ValueError("a client's name is there more than once")
         return self
+
+
+class PeerSetting(BaseModel):
+    """The service of another region, and by what it knows this one; docs/regions.md has examples."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    server: str = Field(pattern=r"^[^\s/]+:[0-9]{1,5}$")
+    """Where it is: HOST:PORT."""
+    ca_file: Path | None = None
+    """The certificates by which it is trusted; left out, those of the system."""
+    certificate: Path | None = None
+    """The client certificate by which it knows this service, or that goes with a token."""
+    key: Path | None = None
+    """Its private key, without a password."""
+    token_file: Path | None = None
+    """The file with the token to call it with, kept good by others; read again when it has changed."""
+    token_url: str = Field("", pattern=r"^($|https?://)")
+    """Where an issuer gives tokens to a client, for its id and secret."""
+    client_id: str = ""
+    """The client's id there."""
+    client_secret: SecretStr | None = None
+    """Its secret."""
+    client_secret_file: Path | None = None
+    """The file with the secret, where it is not given here."""
+    scope: str = ""
+    """What to ask the token for, where the issuer wants to be told."""
+    audience: str = ""
+    """Whom to ask it for, likewise."""
+    plaintext: bool = False
+    """Call it without TLS, because something else encrypts on the way."""
+    development_tenant: str = Field("", pattern=rf"^({TENANT_ID.pattern})?$")
+    """Whom to claim to be, without TLS, where it has the development identity."""
+
+    @model_validator(mode="after")
+    def _there_is_one_proof(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("a certificate and its key go together")
+        secrets = [self.client_secret, self.client_secret_file]
+        given = len(secrets) - secrets.count(None)
+        by_client = bool(self.token_url)
+        if by_client != bool(self.client_id) or given != int(by_client):
+            raise ValueError("token_url, client_id and client_secret or client_secret_file go together")
+        proofs = [self.token_file is not None, by_client, bool(self.development_tenant)]
+        if sum(proofs) > 1 or not (any(proofs) or self.certificate is not None):
+            raise ValueError(
+                "one says who one is with a certificate, token_file, token_url or development_tenant"
+            )
+        if self.certificate is not None and not self.encrypted:
+            raise ValueError("without TLS nobody sees a certificate")
+        parts = urlsplit(self.token_url)
+        if parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
+            raise ValueError("token_url is https: whoever is in between would read the secret")
+        return self
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether it is called over TLS."""
+        return not (self.plaintext or self.development_tenant)
 
 
 Algorithm = Literal[
@@ -409,6 +468,9 @@ class Settings(BaseSettings):
     oidc: OidcSetting | None = None
     """Whose tokens say who calls; left out, callers say it themselves, on this machine only."""
 
+    peers: dict[Annotated[str, Field(pattern=rf"^{REGION.pattern}$")], PeerSetting] = {}
+    """The services of other regions that take copies from this one, each by its region (law 6.2)."""
+
     tenant_directory: Literal["open", "closed"] = "open"
     """Whether tenants that no administrator has registered can be shared with (law 3.9)."""
     vaults: dict[str, list[VaultSetting]] | None = None
@@ -453,6 +515,12 @@ class Settings(BaseSettings):
         for each in self.export_buckets:
             if own is not None and (each.bucket, each.endpoint_url) == (own.bucket, own.endpoint_url):
                 raise ValueError("the bucket of s3, where the images' bytes are, is none to export into")
+        return self
+
+    @model_validator(mode="after")
+    def _peers_are_elsewhere(self) -> Self:
+        if self.region in self.peers:
+            raise ValueError(f"{self.region} is this region, and nobody is one's own peer")
         return self
 
     @property

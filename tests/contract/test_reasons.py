@@ -48,6 +48,7 @@ def sources() -> Iterator[Path]:
         "blob_store",
         "disk_files",
         "providers",
+        "peers",
     ):
         yield from sorted((SRC / room).rglob("*.py"))
 

@@ -30,6 +30,7 @@ from ims.use_cases import (
     importing,
     operations,
     quotas,
+    region_copying,
     registered_uses,
     resumable_uploads,
     sharing,
@@ -49,7 +50,7 @@ SERVICERS = {
 REASONS = described_reasons()
 USE_CASES = (
     *(audit, copying, images, image_data, operations, quotas, registered_uses, resumable_uploads),
-    *(exporting, importing, sharing, tenants, trust, use),
+    *(exporting, importing, region_copying, sharing, tenants, trust, use),
 )
 
 GENERAL = {
@@ -132,6 +133,7 @@ RAISED_DIRECTLY = {
         *(Reason.EXPORT_BUCKET_UNUSABLE, Reason.STORAGE_FULL, Reason.STORAGE_UNAVAILABLE),
         *(Reason.CONVERSION_FAILED, Reason.CONVERSION_UNAVAILABLE, Reason.CONVERSION_LIMIT_EXCEEDED),
     },
+    "CopyImageToRegion": {Reason.PEER_REFUSED, Reason.PEER_UNREACHABLE},
     "WriteUpload": {
         Reason.CHUNK_DAMAGED,
         Reason.TOO_MANY_TRANSFERS,

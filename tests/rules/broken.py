@@ -3,6 +3,7 @@
 from builders import (
     A_MOMENT,
     ELSEWHERE,
+    HOME,
     OWNER,
     RECIPIENT,
     STRANGER,
@@ -46,6 +47,7 @@ from ims.rules import (
     operations,
     publication,
     quotas,
+    regions,
     registered_uses,
     repetition,
     roles,
@@ -66,6 +68,7 @@ from rules.facts import (
     a_change,
     a_change_of_trust,
     a_copying,
+    a_copying_to_a_region,
     a_creation,
     a_creation_of,
     a_deletion,
@@ -92,6 +95,7 @@ from rules.facts import (
     a_sharing,
     a_sight,
     a_started_upload,
+    a_taking_in,
     a_use,
     a_vault,
     an_acceptance,
@@ -211,6 +215,38 @@ _ABOUT_EXPORTS: tuple[tuple[Rule, object], ...] = (
     ),
     (exporting.exports_go_to_buckets_that_are_open_to_the_tenant, an_exporting(bucket_open=False)),
     (exporting.the_target_does_not_exist, an_exporting(target_taken=True)),
+)
+
+_ANOTHERS = a_caller("ims.another", Role.PEER, region="another")
+_OUR_OWN = a_caller("ims.home", Role.PEER, region=HOME)
+_FROM_HERE = a_draft(source=Source(kind=SourceKind.IMAGE, id="image", region=HOME))
+_ABOUT_REGIONS: tuple[tuple[Rule, object], ...] = (
+    (
+        regions.only_the_owner_copies_to_another_region,
+        a_copying_to_a_region(caller=a_caller(STRANGER)),
+    ),
+    (regions.the_regions_differ, a_copying_to_a_region(region=HOME)),
+    (regions.the_other_regions_service_is_known, a_copying_to_a_region(peer_known=False)),
+    (regions.encrypted_images_stay_in_their_region, a_copying_to_a_region(image=_SEALED)),
+    (
+        regions.iso_images_stay_in_their_region,
+        a_copying_to_a_region(image=an_image(type=ImageType.ISO)),
+    ),
+    (regions.a_peer_brings_images_of_its_own_region, a_taking_in(caller=_ANOTHERS)),
+    (
+        regions.what_a_peer_brings_is_not_from_here,
+        a_taking_in(caller=_OUR_OWN, draft=_FROM_HERE),
+    ),
+    (regions.it_is_brought_for_a_tenant_that_is_known, a_taking_in(owner_unknown=True)),
+    (
+        regions.a_full_ecs_image_comes_with_a_server_backup_vault,
+        a_taking_in(full_ecs=True, vault=None),
+    ),
+    (
+        regions.the_vault_there_holds_all_disks,
+        a_taking_in(full_ecs=True, vault=a_vault(capacity_gib=3)),
+    ),
+    (regions.only_who_brings_an_image_discards_it, an_attempt()),
 )
 
 _ABOUT_OPERATIONS: tuple[tuple[Rule, object], ...] = (
@@ -403,6 +439,7 @@ BROKEN: tuple[tuple[Rule, object], ...] = (
     *_ABOUT_IMAGES,
     *_ABOUT_COPIES,
     *_ABOUT_EXPORTS,
+    *_ABOUT_REGIONS,
     *_ABOUT_OPERATIONS,
     *_ABOUT_IMAGE_DATA,
     *_ABOUT_SHARING,

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from builders import (
     A_MOMENT,
+    ELSEWHERE,
     HOME,
     OWNER,
     RECIPIENT,
@@ -22,6 +23,7 @@ from ims.domain.disk_file import DiskFileReport
 from ims.domain.export import ExportOrder
 from ims.domain.image import (
     GIB,
+    BackupService,
     BlobKey,
     Disk,
     DiskFormat,
@@ -60,6 +62,7 @@ from ims.rules.image_data import (
 )
 from ims.rules.operations import OperationAttempt
 from ims.rules.quotas import QuotaAttempt
+from ims.rules.regions import RegionCopyAttempt
 from ims.rules.registered_uses import RegistrationAttempt
 from ims.rules.repetition import Repetition
 from ims.rules.sharing import AcceptAttempt, OneShareAttempt, ShareAttempt, ShareUpdateAttempt
@@ -211,6 +214,41 @@ def an_exporting(**changes) -> ExportAttempt:
         **changes,
     }
     return ExportAttempt(**given)
+
+
+def a_copying_to_a_region(**changes) -> RegionCopyAttempt:
+    """OWNER copies an image of its own to ELSEWHERE."""
+    image = changes.pop("image", None) or an_image()
+    given = {
+        "caller": a_caller(),
+        "image": image,
+        "draft": an_image(region=ELSEWHERE),
+        "region": ELSEWHERE,
+        "peer_known": True,
+        "allowance": an_allowance(),
+        **changes,
+    }
+    return RegionCopyAttempt(**given)
+
+
+def a_taking_in(*, full_ecs: bool = False, **changes) -> CreationAttempt:
+    """The service of ELSEWHERE brings the copy of an image of OWNER's."""
+    source = Source(
+        kind=SourceKind.IMAGE,
+        id="image",
+        region=ELSEWHERE,
+        backup_service=BackupService.CBR if full_ecs else None,
+    )
+    image_type = ImageType.FULL_ECS if full_ecs else ImageType.SYSTEM_DISK
+    given = {
+        "caller": a_caller("ims.elsewhere", Role.PEER, region=ELSEWHERE),
+        "draft": a_draft_of(image_type, source=source),
+        "capacity_bytes": 4 * GIB,
+        "backup_provider_exists": True,
+        "vault": a_vault(),
+        **changes,
+    }
+    return a_creation(**given)
 
 
 def a_look_at_an_operation(**changes) -> OperationAttempt:

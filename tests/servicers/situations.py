@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
-from builders import HOME, OWNER, a_registered_use, a_share, an_accepted_share, an_image
+from builders import ELSEWHERE, HOME, OWNER, a_registered_use, a_share, an_accepted_share, an_image
 from calling import ALL_METHODS, request_class, upload_messages, write_messages
 from ims.domain.image import BlobKey, ImageState
 from ims.domain.share import ShareStatus
@@ -32,6 +32,8 @@ _SHARES = {
 A_NEVER_GIVEN_ID = "99999999-9999-4999-8999-999999999999"
 
 A_FAR_DAY = {"seconds": int(datetime(2100, 1, 1, tzinfo=UTC).timestamp())}
+A_PEER = TenantId("ims.eu-nl")
+"""The service of another region."""
 REGISTERED = TenantId("registered")
 """Whom requests about a tenant are about."""
 
@@ -126,6 +128,8 @@ def fields_of(rpc: str, image_id: str) -> dict[str, Any]:
         "ImportImage": {"image_id": image_id, "url": "https://images.example.org/disk.raw"},
         "CopyImage": {"image_id": image_id, "name": f"copy-{number}"},
         "ExportImage": {"image_id": image_id, "bucket": "exports", "object_key": f"object-{number}"},
+        "CopyImageToRegion": {"image_id": image_id, "region": ELSEWHERE},
+        "DiscardImage": {"image_id": image_id},
         "ShareImage": {"image_id": image_id, "recipients": [{"tenant_id": "newcomer"}]},
         "UnshareImage": {"image_id": image_id, "all_tenants": True},
         "UpdateShare": {

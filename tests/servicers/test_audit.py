@@ -30,6 +30,7 @@ from ims.use_cases.sweeping import sweep
 from ims.v1 import audit_pb2
 from servicers.situations import (
     A_NEVER_GIVEN_ID,
+    A_PEER,
     ACCEPTED,
     BLOCKING,
     DELETED,
@@ -169,6 +170,8 @@ LEAVES = {
     "ImportImage": {OWNER: ["QUEUED>SAVING disk=0"]},
     "CopyImage": {OWNER: [">ACTIVE sourceImageId=THE_IMAGE"]},
     "ExportImage": {OWNER: ["ACTIVE>ACTIVE bucket=exports objectKey=object format=QCOW2"]},
+    "CopyImageToRegion": {OWNER: ["ACTIVE>ACTIVE region=eu-nl"]},
+    "DiscardImage": _for_both(A_PEER, ["QUEUED>"]),
     "ShareImage": {OWNER: ["newcomer >PENDING"], "newcomer": ["newcomer >PENDING"]},
     "UnshareImage": _with_each(_ENDED),
     "AcceptShare": _for_both(PENDING, ["pending PENDING>ACCEPTED"]),

@@ -10,7 +10,7 @@ import grpc
 import pytest
 import sqlalchemy as sa
 
-from builders import OWNER, STRANGER
+from builders import ELSEWHERE, OWNER, STRANGER
 from calling import METHODS, Declined, Tenant, answer_of, declined, request_class, upload_messages
 from conftest import As, Clock, MakeService
 from ims.bootstrap import Service
@@ -21,6 +21,7 @@ from ims.repository.tables import metadata, requests
 from ims.use_cases.deployment import Deployment
 from servicers.situations import (
     A_NEVER_GIVEN_ID,
+    A_PEER,
     DEACTIVATED,
     DELETED,
     NEVER_EXISTED,
@@ -52,6 +53,8 @@ SUCCEEDS = {
     "ImportImage": (OWNER, "queued"),
     "CopyImage": (OWNER, PRIVATE),
     "ExportImage": (OWNER, PRIVATE),
+    "CopyImageToRegion": (OWNER, PRIVATE),
+    "DiscardImage": (A_PEER, "arriving"),
     "ShareImage": (OWNER, PRIVATE),
     "UnshareImage": (OWNER, SHARED),
     "UpdateShare": (OWNER, SHARED),
@@ -87,14 +90,24 @@ def takes_a_request_id(rpc: str) -> bool:
 CHANGING = [rpc for rpc in METHODS if takes_a_request_id(rpc)]
 
 
+ARRIVING = {
+    "owner_tenant_id": OWNER,
+    "source": {"image": {"image_id": "an-image", "region": ELSEWHERE}},
+}
+"""What a peer says of an image that it brings."""
+
+
 class Call:
     """A call that succeeds, to be sent as often as one likes."""
 
     def __init__(self, rpc: str, as_: As, deployment: Deployment, request_id: str = AN_ID) -> None:
         self.rpc = rpc
         who, situation = SUCCEEDS[rpc]
-        self.tenant: Tenant = as_(who, *(["admin", "member"] if who == "governor" else []))
-        if situation == "queued":
+        roles = {"governor": ["admin", "member"], A_PEER: ["peer"]}.get(who, [])
+        self.tenant: Tenant = as_(who, *roles, region=ELSEWHERE if who == A_PEER else "")
+        if situation == "arriving":
+            self.image_id = self.tenant.create("to be filled", **ARRIVING).id
+        elif situation == "queued":
             self.image_id = self.tenant.create("to be filled").id
         elif situation in {"started", "brought"}:
             self.image_id = self.tenant.create("to be filled").id
@@ -302,7 +315,8 @@ def test_another_body_is_refused_and_has_no_effect(
 def test_another_method_is_refused(rpc: str, as_: As, deployment: Deployment):
     tenant = Call(rpc, as_, deployment).tenant
     image_id = an_image_that_is(PRIVATE, deployment)
-    tenant.CreateImage(**with_request_id(fields_of("CreateImage", ""), AN_ID))
+    creation = fields_of("CreateImage", "") | (ARRIVING if tenant.id == A_PEER else {})
+    tenant.CreateImage(**with_request_id(creation, AN_ID))
     fields = with_request_id(fields_of(rpc, image_id), AN_ID)
     request: Any = request_class(rpc)(**fields)
 

@@ -64,8 +64,9 @@ ABOUT_NO_IMAGE = (
 )
 """What anybody with an identity may call; what it lists is judged below."""
 ABOUT_AN_IMAGE = [rpc for rpc in METHODS if rpc not in ABOUT_NO_IMAGE]
-FOR_ADMINISTRATORS = {
+FOR_OTHERS = {
     *("PublishImage", "UnpublishImage", "DeactivateTenantImage", "ReactivateTenantImage"),
+    "DiscardImage",
 }
 """What nobody in this matrix may call: told by the role, whatever there is."""
 
@@ -104,6 +105,8 @@ THE_OWNER_GETS = {
     "ImportImage":       (_FINAL,     _FINAL,     _FINAL,         _FINAL,      _GONE),       # 5.4
     "CopyImage":         (OK,         OK,         OK,             _INACTIVE,   _GONE),       # 6.1
     "ExportImage":       (_NO_BUCKET, _NO_BUCKET, _NOT_EXPORTED,  _INACTIVE,   _GONE),       # 6.4
+    "CopyImageToRegion": (OK,         OK,         OK,             _INACTIVE,   _GONE),       # 6.2
+    "DiscardImage":      (_ROLE,      _ROLE,      _ROLE,          _ROLE,       _ROLE),       # 6.2
 }
 OTHERS_GET = {
     #                     accepted:               pending or rejected:    anybody:
@@ -140,6 +143,8 @@ OTHERS_GET = {
     "ImportImage":       (_NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS),  # 4.5
     "CopyImage":         (OK,         _INACTIVE,  _NOT_YET,   _INACTIVE,  OK),          # 6.1
     "ExportImage":       (_NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS),  # 4.5
+    "CopyImageToRegion": (_NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS),  # 6.2
+    "DiscardImage":      (_ROLE,      _ROLE,      _ROLE,      _ROLE,      _ROLE),       # 6.2
 }
 # fmt: on
 
@@ -173,7 +178,7 @@ def expected(viewer: str | None, rpc: str, situation: str) -> str:
         return "UNAUTHENTICATED"
     if rpc in ABOUT_NO_IMAGE:
         return _ROLE if rpc in ABOUT_TENANTS else OK
-    if rpc in FOR_ADMINISTRATORS:
+    if rpc in FOR_OTHERS:
         return _ROLE
     column = COLUMN_OF.get((viewer, situation))
     if column is None:
@@ -258,7 +263,7 @@ def test_what_is_hidden_is_answered_to_the_byte_like_what_never_existed(
         never = whole(tenant, rpc, request_about(rpc, A_NEVER_GIVEN_ID))
 
         assert hidden == never, rpc
-        assert hidden.reason == (_ROLE if rpc in FOR_ADMINISTRATORS else _HIDDEN), rpc
+        assert hidden.reason == (_ROLE if rpc in FOR_OTHERS else _HIDDEN), rpc
         assert hidden.status_bytes, rpc
 
 
@@ -327,7 +332,7 @@ def test_a_purged_image_is_one_that_never_existed_to_its_owner_too(
 @pytest.mark.parametrize("role", ["admin", "service"])
 def test_a_role_shows_nobodys_images_outside_its_own_service(role: str, deployment: Deployment, as_: As):
     stranger = as_(STRANGER, role)
-    governed = FOR_ADMINISTRATORS if role == "admin" else set()
+    governed = FOR_OTHERS if role == "admin" else set()
 
     for rpc in set(ABOUT_AN_IMAGE) - governed:
         hidden = whole(stranger, rpc, request_about(rpc, an_image_that_is(SHARED, deployment)))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from builders import OWNER, RECIPIENT
+from builders import ELSEWHERE, OWNER, RECIPIENT
 from calling import Tenant, declined
 from conftest import As, Clock
 from ims.bootstrap import Service
@@ -75,6 +75,8 @@ def test_a_disk_whose_bytes_have_changed_is_marked_and_refused(
         "ResolveImage": {"purpose": "CREATE_ECS"},
         "CopyImage": {"name": "copy"},
     }
+    if not encrypted:
+        refusing["CopyImageToRegion"] = {"region": ELSEWHERE}
     for rpc, fields in refusing.items():
         with declined() as refused:
             getattr(owner, rpc)(image_id=image.id, **fields)

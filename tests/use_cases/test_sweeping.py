@@ -17,6 +17,7 @@ from ims.use_cases.sweeping import SWEEP, Swept, sweep
 NOTHING = Swept(
     dead_uploads=0,
     purged_images=0,
+    discarded_arrivals=0,
     ended_shares=0,
     forgotten_requests=0,
     forgotten_events=0,

@@ -50,7 +50,9 @@ _ADVICE: Final = {
     ErrorReason.BACKUP_IS_SHARED: "Have the image made from a backup of your own.",
     ErrorReason.TENANT_NOT_FOUND: "Check the id; administrators register: `ims tenant register`.",
     ErrorReason.SHARE_NOT_ACCEPTED: "`ims share accept IMAGE`.",
-    ErrorReason.VAULT_REQUIRED: "`ims share accept IMAGE --vault VAULT`.",
+    ErrorReason.VAULT_REQUIRED: (
+        "`ims share accept IMAGE --vault VAULT`, `ims image copy-to-region IMAGE REGION --vault VAULT`."
+    ),
     ErrorReason.VAULT_TOO_SMALL: "Name a vault of at least {neededGib} GiB.",
     ErrorReason.EXPIRE_TIME_PASSED: "To end a share now: `ims share remove`.",
     ErrorReason.RECIPIENT_HAS_TOO_MANY_PENDING: (
@@ -64,6 +66,11 @@ _ADVICE: Final = {
     ErrorReason.EXPORT_BUCKET_NOT_OPEN: "The operator opens buckets with the setting export_buckets.",
     ErrorReason.EXPORT_BUCKET_UNUSABLE: "Tell the operator of the service.",
     ErrorReason.EXPORT_TARGET_EXISTS: "Choose another name for the object, or remove the one there is.",
+    ErrorReason.SAME_REGION: "`ims image copy IMAGE NAME`.",
+    ErrorReason.REGION_WITHOUT_PEER: "Ask the operator of the service for [peers.{region}].",
+    ErrorReason.ENCRYPTED_IMAGE_NOT_COPYABLE: "First `ims image copy IMAGE NAME --decrypt`.",
+    ErrorReason.PEER_REFUSED: "Tell the operator of the service: [peers.{region}].",
+    ErrorReason.PEER_UNREACHABLE: "Begin it again later.",
     ErrorReason.SAME_KEY: "Leave --key out to keep the key.",
     ErrorReason.KEY_UNAVAILABLE: (
         "The operator adds keys to the server's key file (`ims key new`) or to its key server."

@@ -215,6 +215,7 @@ app.command("download")(transfers.download)
 app.command("url")(transfers.download_url)
 app.command("copy")(operation.copy)
 app.command("export")(operation.export)
+app.command("copy-to-region")(operation.copy_to_region)
 
 
 @app.command()

@@ -65,7 +65,9 @@ def main(
     roles: Annotated[
         str,
         typer.Option(
-            envvar="IMS_ROLES", metavar="ROLE,...", help="Your roles: reader, member, service, admin."
+            envvar="IMS_ROLES",
+            metavar="ROLE,...",
+            help="Your roles: reader, member, service, admin, peer.",
         ),
     ] = "",
     region: Annotated[

@@ -75,6 +75,53 @@ def copy(
 
 
 @in_session
+def copy_to_region(
+    session: Session,
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="Its id or name.", show_default=False)],
+    region: Annotated[
+        str, typer.Argument(metavar="REGION", help="Where to copy it.", show_default=False)
+    ],
+    *,
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="The copy's name; else after this region and the image.")
+    ] = "",
+    description: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Its description; without it, the source's.")
+    ] = None,
+    vault: Annotated[
+        str, typer.Option(metavar="VAULT", help="Your backup vault there, for a full-ecs image.")
+    ] = "",
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Whether to wait until it is complete.")
+    ] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell whether it would be refused here.")
+    ] = False,
+) -> None:
+    """Copy an image of your own to another region; the copy is your own there."""
+    with session.client() as client:
+        operation = client.copy_image_to_region(
+            lookup.own_image_id(client, image),
+            region,
+            name=name,
+            description=description,
+            vault_id=vault,
+            validate_only=dry_run,
+        )
+        if dry_run:
+            session.answer(operation, "It would be copied, as far as this region can tell.")
+            return
+        if wait:
+            operation = _finish(client, operation)
+    copied = Image()
+    if operation.response.Unpack(copied):
+        title = printing.image_title(copied)
+        session.answer(operation, f"Copied to {title} in {printing.plain(copied.region)}.")
+    else:
+        session.answer(operation, f"It is being copied: ims operation wait {operation.name}")
+
+
+@in_session
 def import_image(
     session: Session,
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="Its id or name.", show_default=False)],

@@ -35,6 +35,7 @@ from ims.v1.image_service_pb2 import (
     CreateImageRequest,
     DeactivateImageRequest,
     DeleteImageRequest,
+    DiscardImageRequest,
     GetImageRequest,
     GetQuotasRequest,
     ListImagesRequest,
@@ -215,6 +216,12 @@ class ImageCalls(Connection):
         """Restore a deleted image with its shares."""
         return self._call(
             self._images.UndeleteImage, UndeleteImageRequest(image_id=image_id, request_id=request_id)
+        )
+
+    def discard_image(self, image_id: str, *, request_id: str = "") -> None:
+        """Remove for ever an image that the caller, the service of another region, has not completed."""
+        self._call(
+            self._images.DiscardImage, DiscardImageRequest(image_id=image_id, request_id=request_id)
         )
 
     def deactivate_image(self, image_id: str, *, request_id: str = "") -> Image:

@@ -17,7 +17,12 @@ from google.protobuf.duration_pb2 import Duration
 from ims.client.connection import Connection
 from ims.client.errors import declined_by
 from ims.client.vocabulary import Disk, DiskFormat, ExportedObject, Image, Upload
-from ims.v1.image_service_pb2 import CopyImageRequest, ExportImageRequest, ImportImageRequest
+from ims.v1.image_service_pb2 import (
+    CopyImageRequest,
+    CopyImageToRegionRequest,
+    ExportImageRequest,
+    ImportImageRequest,
+)
 from ims.v1.operation_metadata_pb2 import OperationMetadata
 
 _WAIT_SECONDS: Final = 20.0
@@ -63,6 +68,34 @@ class OperationCalls(Connection):
         if decrypt:
             request.decrypt = True
         return self._call(self._images.CopyImage, request)
+
+    def copy_image_to_region(
+        self,
+        image_id: str,
+        region: str,
+        *,
+        name: str = "",
+        description: str | None = None,
+        vault_id: str = "",
+        validate_only: bool = False,
+        request_id: str = "",
+    ) -> Operation:
+        """Begin to copy an image to another region; `made_image` waits for the copy, as it is there.
+
+        Without a name it is called after this region and its source. A full-ECS image needs a vault
+        there, where that region has a backup provider. With `validate_only` nothing is stored, the
+        operation has no name, and the other region is not asked.
+        """
+        request = CopyImageToRegionRequest(
+            image_id=image_id,
+            region=region,
+            name=name,
+            description=description,
+            vault_id=vault_id,
+            validate_only=validate_only,
+            request_id=request_id,
+        )
+        return self._call(self._images.CopyImageToRegion, request)
 
     def import_image(
         self,

@@ -27,6 +27,8 @@ class Action(StrEnum):
     FINISH_UPLOAD = "FinishUpload"
     ABORT_UPLOAD = "AbortUpload"
     COPY_IMAGE = "CopyImage"
+    COPY_IMAGE_TO_REGION = "CopyImageToRegion"
+    DISCARD_IMAGE = "DiscardImage"
     IMPORT_IMAGE = "ImportImage"
     EXPORT_IMAGE = "ExportImage"
     SHARE_IMAGE = "ShareImage"
@@ -64,7 +66,7 @@ class ActorKind(StrEnum):
 
     TENANT = "TENANT"
     SERVICE = "SERVICE"
-    """A compute, volume or backup service, for the tenant that it names."""
+    """A compute, volume or backup service, or that of another region, for the tenant that it names."""
     ADMINISTRATOR = "ADMINISTRATOR"
     """Who runs the deployment, on what is another tenant's."""
     SYSTEM = "SYSTEM"

@@ -17,6 +17,8 @@ class Role(StrEnum):
     """A compute, volume or backup service: declares origins and resolves for tenants it names."""
     ADMIN = "admin"
     """Runs the deployment: publishes images and takes them back; and what a reader may."""
+    PEER = "peer"
+    """The service of another region: brings copies of its images, for tenants that it names."""
 
 
 @dataclass(frozen=True, kw_only=True)

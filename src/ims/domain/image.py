@@ -133,14 +133,25 @@ class Source:
     region: Region | None = None
     """The region of the source image; only for a copy."""
     backup_service: BackupService | None = None
-    """Through which service a full-ECS image was taken from an ECS."""
+    """Through which service a full-ECS image was taken from an ECS, or, of a copy, its original."""
     backup_received_by_sharing: bool = False
     """Whether the CBR backup itself was lent to the owner by another tenant (law 3.8)."""
 
     @property
     def created_using_cbr(self) -> bool:
         """Whether CBR stands behind the image: from its backup, or from an ECS through it."""
-        return self.kind is SourceKind.CBR_BACKUP or self.backup_service is BackupService.CBR
+        return self.taken_by is BackupService.CBR
+
+    @property
+    def taken_by(self) -> BackupService | None:
+        """The service that took the backup of a server which stands behind the image, if one did."""
+        return _BACKUPS_OF.get(self.kind, self.backup_service)
+
+
+_BACKUPS_OF = {
+    SourceKind.CBR_BACKUP: BackupService.CBR,
+    SourceKind.CSBS_BACKUP: BackupService.CSBS,
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ class OperationKind(StrEnum):
     COPY_IMAGE = "COPY_IMAGE"
     IMPORT_IMAGE = "IMPORT_IMAGE"
     EXPORT_IMAGE = "EXPORT_IMAGE"
+    COPY_IMAGE_TO_REGION = "COPY_IMAGE_TO_REGION"
 
 
 class OperationState(StrEnum):

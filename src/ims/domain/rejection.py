@@ -188,6 +188,10 @@ class Reason(StrEnum):
     FULL_ECS_NOT_COPYABLE = auto()
     ISO_NOT_COPYABLE = auto()
     SAME_KEY = auto()
+    SAME_REGION = auto()
+    REGION_WITHOUT_PEER = auto()
+    ENCRYPTED_IMAGE_NOT_COPYABLE = auto()
+    PEER_REFUSED = auto()
     # do the rules of exporting allow it
     PUBLIC_IMAGE_NOT_EXPORTABLE = auto()
     FULL_ECS_NOT_EXPORTABLE = auto()
@@ -215,6 +219,7 @@ class Reason(StrEnum):
     CATALOGUE_UNAVAILABLE = auto()
     STORAGE_UNAVAILABLE = auto()
     UPLOAD_BUSY = auto()
+    PEER_UNREACHABLE = auto()
     OPERATION_CANCELLED = auto()
     INTERNAL_ERROR = auto()
 

@@ -306,6 +306,15 @@ class ImageRepository:
         )
         return tuple(ImageId(value) for value in self._connection.execute(query).scalars())
 
+    def incomplete_arrivals(self, *, since: datetime) -> tuple[ImageId, ...]:
+        """Return the images that services bring, and have brought nothing of since a time or before."""
+        query = sa.select(images.c.id).where(
+            images.c.state == ImageState.QUEUED,
+            images.c.declared_by.is_not(None),
+            images.c.update_time <= to_microseconds(since),
+        )
+        return tuple(ImageId(value) for value in self._connection.execute(query).scalars())
+
     def batch(
         self,
         *,

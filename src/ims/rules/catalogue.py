@@ -34,6 +34,7 @@ from ims.rules.image_data import (
 from ims.rules.operations import DELETE_OPERATION, SEE_OPERATION
 from ims.rules.publication import PUBLISH_IMAGE, UNPUBLISH_IMAGE
 from ims.rules.quotas import GET_TENANT_QUOTAS, SET_TENANT_QUOTAS
+from ims.rules.regions import COPY_IMAGE_TO_REGION, DISCARD_IMAGE
 from ims.rules.registered_uses import GET_USAGE, LIST_USES, REGISTER_USE, RELEASE_USE
 from ims.rules.repetition import REPEAT_CALL
 from ims.rules.roles import CALL_RPC
@@ -96,6 +97,8 @@ CATALOGUE: dict[str, tuple[Rule[Any], ...]] = {
     ),
     "CopyImage": (*REPEAT_CALL, *SEE_IMAGE, *COPY_IMAGE),
     "ExportImage": (*REPEAT_CALL, *SEE_IMAGE, *EXPORT_IMAGE),
+    "CopyImageToRegion": (*REPEAT_CALL, *SEE_IMAGE, *COPY_IMAGE_TO_REGION),
+    "DiscardImage": (*REPEAT_CALL, *SEE_IMAGE, *DISCARD_IMAGE),
     "ShareImage": (*REPEAT_CALL, *SEE_IMAGE, *SHARE_IMAGE),
     "UnshareImage": (*REPEAT_CALL, *SEE_IMAGE, *UNSHARE_IMAGE),
     "UpdateShare": (*REPEAT_CALL, *SEE_IMAGE, *UPDATE_SHARE),

@@ -7,6 +7,7 @@ from ims.domain.caller import Caller, Role
 from ims.domain.image import DiskFormat, DiskRole, Image, ImageType, SourceKind
 from ims.domain.quotas import Allowance, Usage, usage_of
 from ims.domain.rejection import Category, FieldProblem, Reason
+from ims.domain.vault import Vault
 from ims.rules.engine import Breach, Rule, breach, rule
 from ims.rules.images import (
     CONTENT,
@@ -15,6 +16,7 @@ from ims.rules.images import (
     one_backup_makes_one_image,
 )
 from ims.rules.quotas import private_images_stay_within_the_quota
+from ims.rules.regions import TAKE_IN, brings_from_another_region
 
 MAX_DISKS = 64
 
@@ -32,11 +34,23 @@ class CreationAttempt:
     """Whether the key that the draft names may encrypt something of its owner's now."""
     allowance: Allowance
     """The owner's."""
+    capacity_bytes: int = 0
+    """How large the disks of a copy from another region are together, as its service says."""
+    backup_provider_exists: bool = False
+    vault: Vault | None = None
+    """The vault that such a copy names, where its owner has such a one."""
+    owner_unknown: bool = False
+    """Whether the tenant directory is closed and does not name the owner."""
     problems: tuple[FieldProblem, ...] = ()
 
     @property
     def asked(self) -> Usage:
         return usage_of(self.draft)
+
+    @property
+    def crossing(self) -> Image | None:
+        """The draft, where it is a copy that comes from another region."""
+        return self.draft if self.draft.source.kind is SourceKind.IMAGE else None
 
 
 SERVICE_SOURCES = frozenset(
@@ -75,7 +89,9 @@ def only_services_vouch_for_servers_volumes_and_backups(
 @rule("5.10", Reason.ROLE_REQUIRED, Category.FORBIDDEN)
 def only_services_create_for_other_tenants(attempt: CreationAttempt) -> Iterator[Breach]:
     """A service names the owner tenant; everybody else creates for its own."""
-    if attempt.draft.owner != attempt.caller.tenant_id and not attempt.caller.has(Role.SERVICE):
+    if attempt.draft.owner == attempt.caller.tenant_id or brings_from_another_region(attempt):
+        return
+    if not attempt.caller.has(Role.SERVICE):
         yield breach(
             f"Only a caller with the role '{Role.SERVICE}' creates images for another tenant.",
             subject="owner_tenant_id",
@@ -86,7 +102,9 @@ def only_services_create_for_other_tenants(attempt: CreationAttempt) -> Iterator
 @rule("5.10", Reason.ROLE_REQUIRED, Category.FORBIDDEN)
 def only_members_create_from_files(attempt: CreationAttempt) -> Iterator[Breach]:
     """A service creates from what it vouches for; from a file a member of the tenant does."""
-    if attempt.draft.source.kind not in SERVICE_SOURCES and not attempt.caller.has(Role.MEMBER):
+    if attempt.draft.source.kind in SERVICE_SOURCES or brings_from_another_region(attempt):
+        return
+    if not attempt.caller.has(Role.MEMBER):
         yield breach(
             f"Only a caller with the role '{Role.MEMBER}' creates from a file.",
             requiredRoles=Role.MEMBER,
@@ -98,7 +116,7 @@ def files_are_uploaded_by_their_owner_and_copies_made_by_copying(
     attempt: CreationAttempt,
 ) -> Iterator[Breach]:
     """A tenant creates from a file that it uploads, or by copying."""
-    if attempt.draft.source.kind is SourceKind.IMAGE:
+    if attempt.draft.source.kind is SourceKind.IMAGE and not attempt.caller.has(Role.PEER):
         yield breach(
             "An image that comes from another is made by copying it, not declared.",
             subject="source.image",
@@ -249,6 +267,7 @@ CREATE_IMAGE: tuple[Rule[CreationAttempt], ...] = (
     data_disk_images_are_not_protected,
     bms_and_iso_images_are_never_encrypted,
     an_image_is_encrypted_with_a_usable_key,
+    *TAKE_IN,
     names_are_unique_among_live_images,
     one_backup_makes_one_image,
     private_images_stay_within_the_quota,

@@ -15,6 +15,7 @@ from ims.rules.form import every_field_can_be_read
 from ims.rules.images import max_disk_gib, min_disk_holds_the_disk_inside_the_file, whole_gib
 from ims.rules.keys import the_key_of_an_encrypted_image_is_usable
 from ims.rules.quotas import (
+    copies_at_once_stay_within_the_quota,
     creations_at_once_stay_within_the_quota,
     stored_bytes_stay_within_the_quota,
 )
@@ -184,6 +185,7 @@ START_UPLOAD: tuple[Rule[UploadAttempt], ...] = (
     files_stay_within_the_limit,
     stored_bytes_stay_within_the_quota,
     creations_at_once_stay_within_the_quota,
+    copies_at_once_stay_within_the_quota,
 )
 
 

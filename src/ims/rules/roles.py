@@ -8,17 +8,21 @@ from ims.domain.caller import Caller, Role
 from ims.domain.rejection import Category, Reason
 from ims.rules.engine import Breach, Rule, breach, rule
 
-_EVERYBODY: Final = frozenset(Role)
+_EVERYBODY: Final = frozenset({Role.READER, Role.MEMBER, Role.SERVICE, Role.ADMIN})
+"""Of the tenants and services of this region: a peer does what it is for, and nothing else."""
+_EVERYBODY_AND_PEERS: Final = _EVERYBODY | {Role.PEER}
 _READERS: Final = frozenset({Role.READER, Role.MEMBER, Role.ADMIN})
 _MEMBERS: Final = frozenset({Role.MEMBER})
 _MEMBERS_AND_SERVICES: Final = frozenset({Role.MEMBER, Role.SERVICE})
+_THOSE_WHO_BRING_IMAGES: Final = _MEMBERS_AND_SERVICES | {Role.PEER}
+_PEERS: Final = frozenset({Role.PEER})
 _MEMBERS_AND_ADMINISTRATORS: Final = frozenset({Role.MEMBER, Role.ADMIN})
 _ADMINISTRATORS: Final = frozenset({Role.ADMIN})
 
 SUFFICIENT_ROLES: Final[dict[str, frozenset[Role]]] = {
     # ImageService
-    "CreateImage": _MEMBERS_AND_SERVICES,
-    "GetImage": _EVERYBODY,
+    "CreateImage": _THOSE_WHO_BRING_IMAGES,
+    "GetImage": _EVERYBODY_AND_PEERS,
     "ListImages": _READERS,
     "UpdateImage": _MEMBERS,
     "DeleteImage": _MEMBERS,
@@ -33,6 +37,8 @@ SUFFICIENT_ROLES: Final[dict[str, frozenset[Role]]] = {
     "ImportImage": _MEMBERS_AND_SERVICES,
     "CopyImage": _MEMBERS,
     "ExportImage": _MEMBERS,
+    "CopyImageToRegion": _MEMBERS,
+    "DiscardImage": _PEERS,
     # SharingService
     "ShareImage": _MEMBERS,
     "UnshareImage": _MEMBERS,
@@ -66,11 +72,11 @@ SUFFICIENT_ROLES: Final[dict[str, frozenset[Role]]] = {
     "ListUses": _EVERYBODY,
     "GetUsage": _EVERYBODY,
     # UploadService
-    "StartUpload": _MEMBERS_AND_SERVICES,
-    "WriteUpload": _MEMBERS_AND_SERVICES,
-    "GetUpload": _MEMBERS_AND_SERVICES,
-    "FinishUpload": _MEMBERS_AND_SERVICES,
-    "AbortUpload": _MEMBERS_AND_SERVICES,
+    "StartUpload": _THOSE_WHO_BRING_IMAGES,
+    "WriteUpload": _THOSE_WHO_BRING_IMAGES,
+    "GetUpload": _THOSE_WHO_BRING_IMAGES,
+    "FinishUpload": _THOSE_WHO_BRING_IMAGES,
+    "AbortUpload": _THOSE_WHO_BRING_IMAGES,
     # AuditService
     "ListAuditEvents": _EVERYBODY,
     "ExportAuditEvents": _EVERYBODY,

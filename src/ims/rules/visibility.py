@@ -67,7 +67,8 @@ def _is_visible(sight: Sight, view: Outlook) -> bool:
 def declared_it(caller: Caller, image: Declared) -> bool:
     """Whether the caller is the service that vouches for the image's source and is still to fill it."""
     unfinished = image.state in {ImageState.QUEUED, ImageState.SAVING}
-    return unfinished and caller.has(Role.SERVICE) and image.declared_by == caller.tenant_id
+    vouches = caller.has(Role.SERVICE) or caller.has(Role.PEER)
+    return unfinished and vouches and image.declared_by == caller.tenant_id
 
 
 SEE_IMAGE: tuple[Rule[Sight], ...] = (the_image_is_visible_to_the_caller,)

@@ -19,6 +19,7 @@ from ims.servicers.messages import (
     image_message,
     quotas_message,
     read_announcement,
+    read_arrival,
     read_changes,
     read_draft,
     read_image_filter,
@@ -37,12 +38,22 @@ from ims.servicers.operation_messages import (
     read_copy_order,
     read_export_order,
     read_import_order,
+    read_region_copy_order,
     read_upload_to_import,
 )
 from ims.servicers.page_tokens import Listing
 from ims.servicers.reading import RequestReading, image_id_of
 from ims.servicers.ready import field
-from ims.use_cases import copying, exporting, image_data, images, importing, quotas, use
+from ims.use_cases import (
+    copying,
+    exporting,
+    image_data,
+    images,
+    importing,
+    quotas,
+    region_copying,
+    use,
+)
 from ims.use_cases.deployment import Deployment, ask_for_key, ask_for_key_of
 from ims.v1 import image_service_pb2 as pb
 from ims.v1 import image_service_pb2_grpc
@@ -68,6 +79,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
             self._deployment,
             caller=caller,
             draft=draft,
+            arrival=read_arrival(reading, request),
             validate_only=request.validate_only,
             problems=reading.problems,
         )
@@ -350,9 +362,44 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
             validate_only=request.validate_only,
             problems=reading.problems,
         )
-        if begun.operation is None:
-            return judged_copy_message(begun.view)
-        return operation_message(begun.operation)
+        return _begun_message(begun)
+
+    @once(operations_pb2.Operation)
+    def CopyImageToRegion(
+        self, request: pb.CopyImageToRegionRequest, context: grpc.ServicerContext
+    ) -> operations_pb2.Operation:
+        caller, reading = current_caller(), RequestReading(request)
+        image_id = image_id_of(request)
+        order = read_region_copy_order(reading, request)
+        begun = region_copying.copy_image_to_region(
+            self._deployment,
+            caller=caller,
+            image_id=image_id,
+            order=order,
+            validate_only=request.validate_only,
+            problems=reading.problems,
+        )
+        return _begun_message(begun)
+
+    def DiscardImage(
+        self, request: pb.DiscardImageRequest, context: grpc.ServicerContext
+    ) -> pb.DiscardImageResponse:
+        reading = RequestReading(request)
+        discard = partial(
+            region_copying.discard_image,
+            self._deployment,
+            caller=current_caller(),
+            image_id=image_id_of(request),
+            problems=reading.problems,
+        )
+        return once_finished(
+            self._deployment,
+            "DiscardImage",
+            request,
+            lambda finishing: discard(finishing=finishing),
+            lambda _nothing: pb.DiscardImageResponse(),
+            pb.DiscardImageResponse,
+        )
 
     def _look_at_its_key_and_target(self, request: pb.ExportImageRequest) -> None:
         caller, image_id = current_caller(), image_id_of(request)
@@ -380,6 +427,12 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
         if begun.operation is None:
             return judged_export_message(begun.exported)
         return operation_message(begun.operation)
+
+
+def _begun_message(begun: copying.BegunCopy) -> operations_pb2.Operation:
+    if begun.operation is None:
+        return judged_copy_message(begun.view)
+    return operation_message(begun.operation)
 
 
 def _uploaded(finished: image_data.Finished) -> pb.UploadImageDataResponse:

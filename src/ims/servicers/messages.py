@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from ims.domain.audit import AuditEvent, AuditFilter
+from ims.domain.copying import Arrival
 from ims.domain.image import (
     Architecture,
     BackupService,
@@ -201,6 +202,10 @@ def _source_message(source: Source) -> image_pb2.Source:
         case SourceKind.IMAGE:
             message.image.image_id = source.id
             message.image.region = source.region or ""
+            message.image.backup_received_by_sharing = source.backup_received_by_sharing
+            if source.backup_service is not None:
+                service = image_pb2.Source.BackupService.Value(source.backup_service)
+                message.image.backup_service = service
     return message
 
 
@@ -334,6 +339,11 @@ def read_key_id(reading: RequestReading, value: str) -> KeyId | None:
     return KeyId(reading.matching("encryption_key_id", value, KEY_ID, what)) or None
 
 
+def read_vault_id(reading: RequestReading, path: str, value: str) -> str:
+    """Return the vault that a request names; empty where it names none."""
+    return reading.matching(path, value, FOREIGN_ID, "an id: 1 to 128 printable characters, no spaces")
+
+
 def _read_disks(
     reading: RequestReading,
     declared: Sequence[image_service_pb2.CreateImageRequest.DiskDeclaration],
@@ -354,13 +364,33 @@ def _read_disks(
 
 def _read_source(reading: RequestReading, source: image_pb2.Source) -> Source:
     origin = source.WhichOneof("origin") or "file"
+    copied = origin == "image"
+    taken = source.image if copied else source.ecs
+    at = "source.image." if copied else "source.ecs."
     return Source(
         kind=SourceKind(origin.upper()),
         id=_source_id(reading, source, origin),
         file_name=reading.text("source.file.name", source.file.name, longest=255),
-        region=Region(source.image.region) or None,
-        backup_service=reading.word(source.ecs, "backup_service", BackupService, at="source.ecs."),
-        backup_received_by_sharing=source.cbr_backup.received_by_sharing,
+        region=reading.region("source.image.region", source.image.region),
+        backup_service=reading.word(taken, "backup_service", BackupService, at=at),
+        backup_received_by_sharing=(
+            source.image.backup_received_by_sharing or source.cbr_backup.received_by_sharing
+        ),
+    )
+
+
+def read_arrival(
+    reading: RequestReading, request: image_service_pb2.CreateImageRequest
+) -> Arrival | None:
+    """Return what is said of a copy from another region; None of anything else."""
+    if not request.HasField("arrival"):
+        return None
+    if request.source.WhichOneof("origin") != "image":
+        reading.problem("arrival", "it is said of a copy from another region only.")
+    said = request.arrival
+    return Arrival(
+        vault_id=read_vault_id(reading, "arrival.vault_id", said.vault_id),
+        capacity_bytes=reading.not_negative("arrival.capacity_bytes", said.capacity_bytes),
     )
 
 

@@ -5,15 +5,22 @@ from typing import Final
 from google.longrunning import operations_pb2
 from google.protobuf.any_pb2 import Any
 
-from ims.domain.copying import CopyOrder
+from ims.domain.copying import CopyOrder, RegionCopyOrder
 from ims.domain.export import ExportedObject, ExportOrder
 from ims.domain.image import DiskFormat
 from ims.domain.import_order import ImportOrder
 from ims.domain.operation import Operation, OperationFilter, OperationId, OperationKind, OperationState
 from ims.domain.rejection import Category, Reason, reject
+from ims.domain.tenant import Region
 from ims.domain.view import View
 from ims.servicers.errors import internal_status, to_status
-from ims.servicers.messages import draft_message, read_announcement, read_key_id, timestamp
+from ims.servicers.messages import (
+    draft_message,
+    read_announcement,
+    read_key_id,
+    read_vault_id,
+    timestamp,
+)
 from ims.servicers.reading import RequestReading
 from ims.use_cases.exporting import export_order_of
 from ims.v1 import image_pb2, image_service_pb2, operation_metadata_pb2, upload_service_pb2
@@ -187,6 +194,20 @@ def read_export_order(
         bucket=reading.text("bucket", request.bucket, longest=_LONGEST_BUCKET),
         object_key=object_key,
         format=file_format,
+    )
+
+
+def read_region_copy_order(
+    reading: RequestReading, request: image_service_pb2.CopyImageToRegionRequest
+) -> RegionCopyOrder:
+    """Return what a copy to another region is to be."""
+    # Left out, it is a problem that the reading has noted already.
+    region = reading.region("region", request.region) or Region("")
+    return RegionCopyOrder(
+        region=region,
+        name=request.name or None,
+        description=request.description if request.HasField("description") else None,
+        vault_id=read_vault_id(reading, "vault_id", request.vault_id),
     )
 
 

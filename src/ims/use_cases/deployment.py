@@ -1,7 +1,7 @@
 """What every use case works with, and how it comes to see an image."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import wraps
@@ -16,9 +16,11 @@ from ims.domain.image import Image, ImageId, KeyId
 from ims.domain.limits import Limits
 from ims.domain.rejection import Rejection
 from ims.domain.tenant import Region, TenantId
+from ims.domain.vault import Vault
 from ims.domain.view import ReadyView, View
 from ims.providers.backups import BackupProvider
 from ims.providers.keys import KeyProvider
+from ims.providers.peers import Peer
 from ims.repository.database import Database, Reading, Transaction
 from ims.rules.engine import enforce
 from ims.rules.tenants import CALL_FOR_TENANT, Standing
@@ -57,6 +59,8 @@ class Deployment:
     exports: ExportBuckets
     backups: BackupProvider | None = None
     """None where the deployment has no backup provider."""
+    peers: Mapping[Region, Peer] = field(default_factory=dict)
+    """The services of other regions that take copies from this one."""
     uploads: Uploads = field(default_factory=Uploads)
     limits: Limits = field(default_factory=Limits)
     grace_period: timedelta = timedelta(days=7)
@@ -179,6 +183,13 @@ def key_is_usable(deployment: Deployment, image: Image) -> bool:
     """Whether an image's bytes can be encrypted and decrypted now; unencrypted ones always."""
     key_id = image.encryption_key_id
     return key_id is None or deployment.keys.is_usable(key_id, image.owner)
+
+
+def find_vault(deployment: Deployment, tenant_id: TenantId, vault_id: str) -> Vault | None:
+    """Return the vault that a request names; None where it names none, or none of the tenant's."""
+    if deployment.backups is None or not vault_id:
+        return None
+    return deployment.backups.find_vault(tenant_id, vault_id)
 
 
 def representing(reading: Reading, caller: Caller, tenant_id: TenantId | None) -> Caller:

@@ -6,7 +6,8 @@ from typing import Final
 
 from ims.domain.audit import Action
 from ims.domain.caller import Caller, Role
-from ims.domain.image import BlobKey, Image, ImageId, ImageState
+from ims.domain.copying import Arrival
+from ims.domain.image import BlobKey, Image, ImageId, ImageState, SourceKind
 from ims.domain.image_changes import ImageChanges
 from ims.domain.page import ImageFilter, ImageOrder, Page, PageRequest
 from ims.domain.registered_use import UsageSummary
@@ -37,6 +38,7 @@ from ims.rules.publication import PUBLISH_IMAGE, UNPUBLISH_IMAGE
 from ims.rules.states import Verb, state_after
 from ims.use_cases.deployment import (
     Deployment,
+    find_vault,
     in_one_transaction,
     key_is_usable,
     refuse_if,
@@ -48,6 +50,8 @@ from ims.use_cases.deployment import (
 from ims.use_cases.image_data import remove_doomed
 from ims.use_cases.trail import record_image, record_shares
 
+_VOUCHED_FOR: Final = SERVICE_SOURCES | {SourceKind.IMAGE}
+"""Origins for which a service vouches, of this region or of another."""
 _REMOVE_AT_ONCE: Final = 1000
 """How many uses are removed in one transaction, so that nobody waits long for its end."""
 
@@ -59,6 +63,7 @@ def create_image(
     *,
     caller: Caller,
     draft: Image,
+    arrival: Arrival | None = None,
     validate_only: bool = False,
     problems: Problems = (),
 ) -> View:
@@ -66,13 +71,14 @@ def create_image(
 
     The draft holds what the caller said; id, region, state and times are given here.
     """
+    arrival = arrival or Arrival()
     now = deployment.now()
     image = replace(
         draft,
         id=ImageId(deployment.new_id()),
         region=deployment.region,
         state=ImageState.QUEUED,
-        declared_by=caller.tenant_id if draft.source.kind in SERVICE_SOURCES else None,
+        declared_by=caller.tenant_id if draft.source.kind in _VOUCHED_FOR else None,
         create_time=now,
         update_time=now,
     )
@@ -89,6 +95,10 @@ def create_image(
         backup_used=tx.images.backup_used(image.source),
         key_usable=key_is_usable(deployment, image),
         allowance=account.under(deployment.limits.quotas),
+        capacity_bytes=arrival.capacity_bytes,
+        backup_provider_exists=deployment.backups is not None,
+        vault=find_vault(deployment, image.owner, arrival.vault_id),
+        owner_unknown=deployment.directory_closed and tx.tenants.find(image.owner) is None,
         problems=problems,
     )
     enforce(CREATE_IMAGE, attempt)

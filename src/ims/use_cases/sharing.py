@@ -41,7 +41,14 @@ from ims.rules.sharing import (
     UnshareAttempt,
 )
 from ims.rules.trust import status_of_new_share
-from ims.use_cases.deployment import Deployment, in_one_transaction, refuse_suspended, see, see_locked
+from ims.use_cases.deployment import (
+    Deployment,
+    find_vault,
+    in_one_transaction,
+    refuse_suspended,
+    see,
+    see_locked,
+)
 from ims.use_cases.trail import record_shares, told_of_shares
 
 # --- The owner's side ---
@@ -453,7 +460,7 @@ def accept_share(
     """Accept a share, pending or once rejected."""
     # Asked before the image is locked. (A call with a request id is in its transaction by then: vaults
     # that were asked of another service would have to be asked for before that.)
-    vault = _find_vault(deployment, caller, vault_id)
+    vault = find_vault(deployment, caller.tenant_id, vault_id)
     return _accept(deployment, caller, image_id, vault_id, vault, problems)
 
 
@@ -482,12 +489,6 @@ def _accept(
     named = vault_id if attempt.needs_vault else ""
     accepted = ShareStatus.ACCEPTED
     return _decide(deployment, tx, Action.ACCEPT_SHARE, caller, view, accepted, vault_id=named)
-
-
-def _find_vault(deployment: Deployment, caller: Caller, vault_id: str) -> Vault | None:
-    if deployment.backups is None or not vault_id:
-        return None
-    return deployment.backups.find_vault(caller.tenant_id, vault_id)
 
 
 @in_one_transaction

@@ -8,6 +8,7 @@ from ims.use_cases.deployment import Deployment
 from ims.use_cases.image_data import give_up_dead_uploads
 from ims.use_cases.images import purge_images
 from ims.use_cases.operations import forget_operations
+from ims.use_cases.region_copying import discard_incomplete_arrivals
 from ims.use_cases.requests import forget_requests
 from ims.use_cases.sharing import remove_ended_shares
 
@@ -20,6 +21,7 @@ class Swept:
 
     dead_uploads: int
     purged_images: int
+    discarded_arrivals: int
     ended_shares: int
     forgotten_requests: int
     forgotten_events: int
@@ -48,6 +50,7 @@ def sweep(deployment: Deployment, holder: str) -> Swept | None:
         return Swept(
             dead_uploads=give_up_dead_uploads(deployment),
             purged_images=purge_images(deployment),
+            discarded_arrivals=discard_incomplete_arrivals(deployment),
             ended_shares=remove_ended_shares(deployment),
             forgotten_requests=forget_requests(deployment),
             forgotten_events=forget_audit_events(deployment),

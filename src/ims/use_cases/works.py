@@ -8,9 +8,11 @@ from ims.use_cases.copying import Copying
 from ims.use_cases.exporting import Exporting
 from ims.use_cases.importing import Importing
 from ims.use_cases.jobs import Work
+from ims.use_cases.region_copying import RegionCopying
 
 WORKS: Final[Mapping[OperationKind, Work]] = {
     OperationKind.COPY_IMAGE: Copying(),
     OperationKind.EXPORT_IMAGE: Exporting(),
     OperationKind.IMPORT_IMAGE: Importing(),
+    OperationKind.COPY_IMAGE_TO_REGION: RegionCopying(),
 }

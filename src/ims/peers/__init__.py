@@ -1,0 +1,1 @@
+"""CALLS the services of other regions, through the client, as what this one is there."""
