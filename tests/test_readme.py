@@ -14,6 +14,7 @@ SETTINGS_FILES = [
     block
     for page in (
         README,
+        (ROOT / "docs" / "regions.md").read_text(),
         (ROOT / "docs" / "storage.md").read_text(),
         (ROOT / "docs" / "operations.md").read_text(),
         (ROOT / "docs" / "production.md").read_text(),
