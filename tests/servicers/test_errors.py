@@ -456,7 +456,7 @@ def test_an_unexpected_exception_tells_nothing_of_itself(
     monkeypatch.setattr(Database, "reading", _break)
     monkeypatch.setattr(Database, "transaction", _break)
     with structlog.testing.capture_logs() as log:
-        seen = as_(OWNER, "admin", "member").answer(rpc, request_about(rpc, A_NEVER_GIVEN_ID))
+        seen = as_(OWNER, *Role).answer(rpc, request_about(rpc, A_NEVER_GIVEN_ID))
 
     assert (seen.code, seen.message) == ("INTERNAL", INTERNAL)
     assert (seen.reason, seen.metadata, len(seen.details)) == ("INTERNAL_ERROR", {}, 1)
@@ -508,7 +508,7 @@ def test_an_unreachable_catalogue_is_told_as_such_by_every_rpc(
     rpc: str, service: Service, as_: As, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(Database, "_link", _cannot_connect)
-    seen = as_(OWNER, "admin", "member").answer(rpc, request_about(rpc, A_NEVER_GIVEN_ID))
+    seen = as_(OWNER, *Role).answer(rpc, request_about(rpc, A_NEVER_GIVEN_ID))
 
     assert (seen.code, seen.reason) == ("UNAVAILABLE", "CATALOGUE_UNAVAILABLE")
     assert [type(detail) for detail in seen.details] == [ErrorInfo, RetryInfo]
