@@ -7,7 +7,7 @@ import random
 import pytest
 
 from ims.bootstrap import Service
-from ims.client import Client, Disk, Image, Unreachable
+from ims.client import Client, Disk, Image, Unreachable, connection
 from interruptions import BreakingLine
 
 MIB = 1024**2
@@ -104,6 +104,19 @@ def test_parts_over_a_breaking_line_end_with_the_right_bytes(
     client.download(image.id, tmp_path / "copy", parallel=3)
 
     assert (tmp_path / "copy").read_bytes() == CONTENT
+
+
+def test_an_upload_waits_for_a_service_that_is_being_started_again(
+    acme, image, file, breaking_client, monkeypatch
+):
+    monkeypatch.setattr(connection, "PAUSES_SECONDS", ())
+    breaks = iter([0, 0, 0])
+    line, client = breaking_client(lambda: next(breaks, None))
+
+    uploaded = client.upload(image.id, file, sha256=SHA256)
+
+    assert uploaded.disk.sha256 == SHA256
+    assert line.breaks == 3
 
 
 def test_who_gets_nowhere_gives_up_and_the_upload_waits(acme, image, file, breaking_client):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, Unpack
 
@@ -70,7 +71,9 @@ class FileCalls(TransferCalls, UploadCalls, OperationCalls):
         sha256 = sha256 or sha256_of(path)
         with path.open("rb", buffering=0) as file:
             size_bytes = _size_bytes(file)
-            upload = self.start_upload(
+            patience = Patience(patience_seconds)
+            start = partial(
+                self.start_upload,
                 image_id,
                 size_bytes=size_bytes,
                 sha256=sha256,
@@ -78,7 +81,7 @@ class FileCalls(TransferCalls, UploadCalls, OperationCalls):
                 source_format=source_format,
                 ova=ova,
             )
-            patience = Patience(patience_seconds)
+            upload = _patiently(start, patience)
             while True:
                 try:
                     if upload.received_bytes < size_bytes:
@@ -321,6 +324,16 @@ _GOES_ON: Final = (
     *(ErrorReason.STORAGE_UNAVAILABLE, ErrorReason.CATALOGUE_UNAVAILABLE),
 )
 """What ends a go and not the upload."""
+
+
+def _patiently(start: Callable[[], Upload], patience: Patience) -> Upload:
+    while True:
+        try:
+            return start()
+        except (Declined, Unreachable) as trouble:
+            if not _may_go_on(trouble):
+                raise
+            patience.wait(trouble)
 
 
 def _may_go_on(trouble: Declined | Unreachable) -> bool:
