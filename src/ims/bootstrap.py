@@ -175,7 +175,14 @@ class Service:
             self._rooms.calls,
             interceptors=[interceptor],
             # On by default in the library: any program of the same user could share the port unnoticed.
-            options=(*_OPTIONS, ("grpc.so_reuseport", int(self._shares_port))),
+            options=(
+                *_OPTIONS,
+                ("grpc.so_reuseport", int(self._shares_port)),
+                # What the library has taken of a call that dies goes with the call: left to itself, that
+                # grows to some megabytes where a client sends faster than the disk writes.
+                ("grpc.http2.bdp_probe", 0),
+                ("grpc.http2.lookahead_bytes", self.settings.upload_window_bytes),
+            ),
         )
         image_service_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(self.deployment), server)
         sharing_service_pb2_grpc.add_SharingServiceServicer_to_server(

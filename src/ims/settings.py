@@ -403,6 +403,9 @@ class Settings(BaseSettings):
     """How long a call may wait for its client to send, or to take, the next message."""
     chunk_bytes: int = Field(1024**2, ge=1024, le=4 * 1024**2)
     """How many bytes a message of a download carries."""
+    upload_window_bytes: ByteSize = Field(ByteSize(512 * 1024), ge=64 * 1024, le=16 * 1024**2)
+    """How much of an upload may be under way, or wait to be written: what is sent twice after a cut, at
+    the most. Over a line of 50 ms half a MiB lets through 10 MiB a second; more wants more."""
     drain_seconds: float = Field(30, ge=0)
     """How long running calls may go on after SIGTERM."""
     sweep_seconds: float = Field(60, gt=0)

@@ -21,7 +21,8 @@ from ims.client.files import CHUNK_BYTES
 from ims.v1.image_service_pb2 import DownloadImageDataResponse
 
 # The same in every process, since tests are named after parts of it.
-CONTENT = random.Random(1).randbytes(2 * CHUNK_BYTES + 5)
+MIB = 1024**2
+CONTENT = random.Random(1).randbytes(2 * MIB + 5)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -44,7 +45,12 @@ class Steps(list):
         self.append((done_bytes, total_bytes))
 
 
-STEPS = [(CHUNK_BYTES, len(CONTENT)), (2 * CHUNK_BYTES, len(CONTENT)), (len(CONTENT), len(CONTENT))]
+def steps_of(chunk_bytes: int) -> list[tuple[int, int]]:
+    """Return what is told of the content in chunks of so many bytes."""
+    size_bytes = len(CONTENT)
+    return [
+        (min(place + chunk_bytes, size_bytes), size_bytes) for place in range(0, size_bytes, chunk_bytes)
+    ]
 
 
 class TestUpload:
@@ -54,7 +60,7 @@ class TestUpload:
         disk = acme.upload(image.id, disk_file, progress=steps).disk
 
         assert (disk.size_bytes, disk.sha256) == (len(CONTENT), SHA256)
-        assert steps == STEPS
+        assert steps == steps_of(CHUNK_BYTES)
 
     def test_a_digest_that_is_known_is_not_computed_again(self, acme, image, disk_file):
         with pytest.raises(Declined) as declined:
@@ -104,7 +110,7 @@ class TestDownload:
 
         assert target.read_bytes() == CONTENT
         assert disk == stored.disks[0]
-        assert steps == STEPS
+        assert steps == steps_of(MIB)
 
     @pytest.mark.parametrize(
         ("offset", "length", "expected"),
@@ -315,4 +321,4 @@ def test_a_digest_tells_its_progress(disk_file):
     steps = Steps()
 
     assert sha256_of(disk_file, progress=steps) == SHA256
-    assert steps == STEPS
+    assert steps == steps_of(CHUNK_BYTES)

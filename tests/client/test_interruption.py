@@ -57,8 +57,8 @@ def test_an_upload_over_a_breaking_line_ends_with_the_right_bytes(
 
     assert uploaded.disk.sha256 == SHA256
     assert line.breaks >= 4
-    # Each time the chunk that was cut, and what had reached the server and nobody had taken in yet.
-    assert line.up_bytes < len(CONTENT) + line.breaks * 5 * MIB
+    # Each time the message that was cut, and what had reached the server and nobody had taken in yet.
+    assert line.up_bytes < len(CONTENT) + line.breaks * MIB
 
 
 def test_a_download_over_a_breaking_line_ends_with_the_right_bytes(
@@ -116,7 +116,7 @@ def test_an_upload_waits_for_a_service_that_is_being_started_again(
     uploaded = client.upload(image.id, file, sha256=SHA256)
 
     assert uploaded.disk.sha256 == SHA256
-    assert line.breaks == 3
+    assert line.breaks >= 3
 
 
 def test_who_gets_nowhere_gives_up_and_the_upload_waits(acme, image, file, breaking_client):

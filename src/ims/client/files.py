@@ -35,10 +35,13 @@ Progress = Callable[[int, int], None]
 """Is told, after every chunk, how many bytes are done and how many there are; not always by the same
 thread. What it raises ends the transfer."""
 
-CHUNK_BYTES: Final = 1024 * 1024
+CHUNK_BYTES: Final = 256 * 1024
+"""What of an upload is cut in the middle is sent again."""
 PATIENCE_SECONDS: Final = 60.0
 """How long a transfer of a file goes on though no byte arrives."""
 
+_STEP_BYTES: Final = 1024 * 1024
+"""What the parts of a parallel download are whole numbers of."""
 _LONGEST_FILE_NAME: Final = 255
 
 
@@ -197,7 +200,7 @@ class FileCalls(TransferCalls, UploadCalls, OperationCalls):
         pieces = self._pieces(part)
         disk, expected_bytes, _ = next(pieces)
         pieces.close()
-        step_bytes = max(CHUNK_BYTES, -(-expected_bytes // parallel // CHUNK_BYTES) * CHUNK_BYTES)
+        step_bytes = max(_STEP_BYTES, -(-expected_bytes // parallel // _STEP_BYTES) * _STEP_BYTES)
         ranges = [
             replace(
                 part,
