@@ -52,6 +52,19 @@ class S3Server:
         }
         return BucketAddress(**values | changes)
 
+    def setting(self, bucket: str, **more: Any) -> dict[str, Any]:
+        """Return a service's setting `s3` for a bucket."""
+        values = {
+            "bucket": bucket,
+            "prefix": "ims/",
+            "endpoint_url": self.endpoint_url,
+            "region": REGION,
+            "path_style": True,
+            "access_key_id": self.access_key_id,
+            "secret_access_key": self.secret_access_key,
+        }
+        return values | more
+
     def bucket(self, name: str, **changes: Any) -> S3Bucket:
         return S3Bucket(self.address(name, **changes))
 

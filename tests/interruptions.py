@@ -17,8 +17,7 @@ class BreakingLine:
 
     def __init__(self, target: str, *, breaks_after: Callable[[], int | None]) -> None:
         """`breaks_after` is asked for every connection: after how many bytes it breaks; None: never."""
-        host, _, port = target.rpartition(":")
-        self._server = (host, int(port))
+        self.lead_to(target)
         self._breaks_after = breaks_after
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.target = f"127.0.0.1:{self._listener.getsockname()[1]}"
@@ -45,6 +44,11 @@ class BreakingLine:
                     client.close()
                     continue
                 self._connections.append(_Connection(self, client, server, self._breaks_after()))
+
+    def lead_to(self, target: str) -> None:
+        """Lead all further connections to a server."""
+        host, _, port = target.rpartition(":")
+        self._server = (host, int(port))
 
     def break_all(self) -> None:
         """Break all connections that there are."""

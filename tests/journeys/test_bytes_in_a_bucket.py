@@ -32,16 +32,8 @@ def bucket(radosgw):
 
 @pytest.fixture
 def variables(radosgw, bucket) -> dict[str, str]:
-    s3 = {
-        "bucket": bucket,
-        "prefix": "ims/",
-        "endpoint_url": radosgw.endpoint_url,
-        "region": "us-east-1",
-        "path_style": True,
-        "access_key_id": radosgw.access_key_id,
-        "secret_access_key": radosgw.secret_access_key,
-    }
-    return {"IMS_S3": json.dumps(s3), "IMS_SWEEP_SECONDS": "0.2", "IMS_GRACE_PERIOD_SECONDS": "0"}
+    s3 = json.dumps(radosgw.setting(bucket))
+    return {"IMS_S3": s3, "IMS_SWEEP_SECONDS": "0.2", "IMS_GRACE_PERIOD_SECONDS": "0"}
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Uploads that are cut at random: the line, the service, the client; none begins anew."""
 
 import hashlib
+import json
 import os
 import random
 import signal
@@ -8,15 +9,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from ims.client import Client, Disk, Image
+from databases import Postgres
+from ims.client import Client, Declined, Disk, Image
 from ims.client.files import _chunks
 from ims.domain.image import KeyId
 from ims.providers.keys import add_key
 from interruptions import BreakingLine
 from serving import Server
+
+if TYPE_CHECKING:
+    from buckets import S3Server
 
 MIB = 1024**2
 CUTS = 50
@@ -93,10 +99,84 @@ def test_an_upload_that_is_cut_50_times_ends_with_the_right_bytes(
         with Client(server.target, tenant="acme") as client:
             assert client.get_image(image.id).disks[0].sha256 == sha256
             client.download(image.id, tmp_path / "copy")
+            has_no_upload(client, image)
+        assert line.up_bytes < SIZE + CUTS * MIB, (line.up_bytes - SIZE) / CUTS / MIB
         line.__exit__()
     assert digest(tmp_path / "copy") == sha256
     (blob,) = [path for path in (data / "blobs").rglob("*") if path.is_file()]
     assert blob.parent.parent.name == "blobs"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_another_instance_goes_on_after_each_of_50_cuts(
+    tmp_path: Path, file: Path, radosgw: "S3Server", postgres: Postgres
+):
+    """The bytes are in a real S3: after a cut the client is led to the other one of two instances."""
+    chance = random.Random(4)
+    sha256 = digest(file)
+    bucket = radosgw.new_bucket()
+    key_file = tmp_path / "keys.toml"
+    add_key(key_file, KeyId("a-key"))
+    with postgres.catalogue() as url:
+        flags = ("--database-url", url, "--key-file", str(key_file), "--workers", "1")
+        variables = {"IMS_S3": json.dumps(radosgw.setting(bucket, part_bytes=5 * MIB))}
+        with (
+            Server(tmp_path / "one", *flags, **variables) as one,
+            Server(tmp_path / "two", *flags, **variables) as two,
+            BreakingLine(one.target, breaks_after=lambda: None) as line,
+            Client(two.target, tenant="acme") as client,
+        ):
+            image = client.create_image(
+                name="disk", type=Image.SYSTEM_DISK, formats=[Disk.RAW], encryption_key_id="a-key"
+            )
+            command = [sys.executable, "-c", _UPLOADER, line.target, image.id, file, sha256]
+            here, elsewhere = one, two
+            uploader = subprocess.Popen(command)
+            for _ in range(CUTS):
+                _wait_until_more_has_gone_up(line, chance.randrange(MIB, 6 * MIB), uploader)
+                here, elsewhere = elsewhere, here
+                line.lead_to(here.target)
+                match chance.choice(["line", "server", "client"]):
+                    case "line":
+                        line.break_all()
+                    case "server":
+                        (worker,) = elsewhere.workers
+                        os.kill(worker, signal.SIGKILL)
+                        line.break_all()
+                    case "client":
+                        uploader.kill()
+                        uploader.wait()
+                        line.break_all()
+                        uploader = subprocess.Popen(command)
+            assert uploader.wait(timeout=300) == 0
+            # Who is killed loses the part that was filling; who is led elsewhere at once may find that
+            # the instance before has not put down its last bytes yet.
+            assert line.up_bytes < SIZE + CUTS * 3 * MIB
+
+            assert client.get_image(image.id).disks[0].sha256 == sha256
+            client.download(image.id, tmp_path / "copy")
+            has_no_upload(client, image)
+    assert digest(tmp_path / "copy") == sha256
+    there = radosgw.client()
+    assert len(there.list_objects_v2(Bucket=bucket)["Contents"]) == 1
+    assert not there.list_multipart_uploads(Bucket=bucket).get("Uploads")
+    there.close()
+
+
+def has_no_upload(client: Client, image: Image) -> None:
+    with pytest.raises(Declined) as ended:
+        client.get_upload(image.id)
+    assert ended.value.reason == "UPLOAD_NOT_FOUND"
+
+
+def _wait_until_more_has_gone_up(
+    line: BreakingLine, more_bytes: int, uploader: "subprocess.Popen[bytes]"
+) -> None:
+    wanted = line.up_bytes + more_bytes
+    while line.up_bytes < wanted:
+        assert uploader.poll() is None, "it has ended before it was cut often enough"
+        time.sleep(0.002)
 
 
 def _wait_until_it_has_come_further(
