@@ -6,11 +6,10 @@ beginning, SAVING, so that its name and what it takes are settled; its bytes are
 the operation up, each time as a blob of their own.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from ims.blob_store.interface import BlobDeleted, data_damaged
+from ims.blob_store.interface import BlobDeleted
 from ims.domain.audit import Action
 from ims.domain.caller import Caller
 from ims.domain.copying import CopyOrder
@@ -35,13 +34,12 @@ from ims.rules.copying import COPY_IMAGE, FINISH_COPY, CopyAttempt
 from ims.rules.engine import enforce
 from ims.use_cases.deployment import Deployment, in_one_transaction, key_is_usable, see_locked
 from ims.use_cases.image_data import (
-    Download,
     blobs_for_writing,
     download_image_data,
     give_up_now_or_later,
 )
 from ims.use_cases.jobs import Interrupted, Job, caller_of, ended_now, reserve_blob, to_request
-from ims.use_cases.storing import store_file
+from ims.use_cases.storing import read_whole, store_file
 from ims.use_cases.trail import record_image
 
 
@@ -246,26 +244,13 @@ def _store(deployment: Deployment, job: Job, copy: Image, blob_key: BlobKey) -> 
         image_id=operation.source_image_id,
         disk_index=0,
     )
-    chunks = _whole(job, download)
+    chunks = read_whole(job, download)
     source, disk = download.disk, copy.disks[0]
     if source.format is disk.format:
         stored = _write(deployment, job, copy, source, blob_key, chunks)
     else:
         stored = store_file(deployment, job, copy, disk, blob_key, chunks, source.format)
     return replace(stored, upload_id="", announced_bytes=0)
-
-
-def _whole(job: Job, download: Download) -> Iterator[bytes]:
-    """Yield a disk's bytes. Raises Rejection at their end when they are not those that were stored."""
-    digest, read_bytes = hashlib.sha256(), 0
-    for chunk in download.chunks:
-        job.goes_on()
-        digest.update(chunk)
-        read_bytes += len(chunk)
-        yield chunk
-        job.done_bytes = read_bytes
-    if (read_bytes, digest.hexdigest()) != (download.disk.size_bytes, download.disk.sha256):
-        raise data_damaged()
 
 
 def _write(

@@ -7,13 +7,11 @@ first: then nobody before it can finish any more, and it sees whether somebody h
 Every image that is exported has one disk: a full-ECS image never is.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 from ims.blob_store.exports import ExportBucket, ExportSuperseded, ObjectWriter, TargetTaken
-from ims.blob_store.interface import data_damaged
 from ims.domain.audit import Action
 from ims.domain.caller import Caller
 from ims.domain.export import ExportedObject, ExportOrder
@@ -26,8 +24,9 @@ from ims.rules.engine import enforce
 from ims.rules.exporting import EXPORT_IMAGE, FINISH_EXPORT, ExportAttempt
 from ims.use_cases.current_call import current_call
 from ims.use_cases.deployment import Deployment, in_one_transaction, key_is_usable, see_locked
-from ims.use_cases.image_data import Download, download_image_data
+from ims.use_cases.image_data import download_image_data
 from ims.use_cases.jobs import Job, Lost, caller_of, to_request
+from ims.use_cases.storing import read_whole
 from ims.use_cases.trail import record_image
 
 _CHUNK_BYTES: Final = 1024**2
@@ -211,27 +210,16 @@ class _Target:
             disk_index=0,
         )
         if self._order.format is download.disk.format:
-            self._send(self._counted(download))
+            self._send(read_whole(job, download))
             return
         with self._deployment.converter.begin() as conversion:
-            for chunk in self._counted(download):
+            for chunk in read_whole(job, download):
                 conversion.write(chunk)
             assert self._order.format is not None  # see export_order_of
             conversion.convert(
                 download.disk.format, self._order.format, on_progress=lambda _done: job.goes_on()
             )
             self._send(conversion.read(chunk_bytes=_CHUNK_BYTES))
-
-    def _counted(self, download: Download) -> Iterator[bytes]:
-        """Yield a disk's bytes. Raises Rejection DISK_DATA_DAMAGED behind them if they are others."""
-        disk, digest, done_bytes = download.disk, hashlib.sha256(), 0
-        for chunk in download.chunks:
-            digest.update(chunk)
-            done_bytes += len(chunk)
-            yield chunk
-            self._job.done_bytes = done_bytes
-        if (done_bytes, digest.hexdigest()) != (disk.size_bytes, disk.sha256):
-            raise data_damaged()
 
     def _send(self, chunks: Iterator[bytes]) -> None:
         operation = self._job.operation

@@ -1,19 +1,36 @@
-"""How the file that an operation brings is written as a disk's blob, converted where that is wanted."""
+"""How an operation reads a disk, and writes a file as a disk's blob, converted where that is wanted."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from ims.blob_store.interface import BlobDeleted
+from ims.blob_store.interface import BlobDeleted, data_damaged
 from ims.disk_files.inspection import Inspection
 from ims.domain.disk_file import DiskFileReport
 from ims.domain.image import BlobKey, Disk, DiskFormat, Image
 from ims.rules.image_data import Announcement
 from ims.use_cases.deployment import Deployment
-from ims.use_cases.image_data import blobs_for_writing, judged
+from ims.use_cases.image_data import Download, blobs_for_writing, judged
 from ims.use_cases.jobs import Interrupted, Job
 
 _CHUNK_BYTES: Final = 1024**2
+
+
+def read_whole(job: Job, download: Download) -> Iterator[bytes]:
+    """Yield a disk's bytes, and tell the job how many were taken.
+
+    Raises Rejection DISK_DATA_DAMAGED at their end when they are not those that were stored.
+    """
+    digest, read_bytes = hashlib.sha256(), 0
+    for chunk in download.chunks:
+        job.goes_on()
+        digest.update(chunk)
+        read_bytes += len(chunk)
+        yield chunk
+        job.done_bytes = read_bytes
+    if (read_bytes, digest.hexdigest()) != (download.disk.size_bytes, download.disk.sha256):
+        raise data_damaged()
 
 
 def store_file(
