@@ -316,3 +316,12 @@ def test_a_peers_secret_is_not_shown(tmp_path):
     )
 
     assert "geheim" not in repr(load(file_with(tmp_path, text), {}))
+
+
+def test_more_of_an_upload_is_under_way_where_peers_are(tmp_path):
+    file = tmp_path / "settings.toml"
+    file.write_text('[peers.far]\nserver = "far.example.com:443"\ntoken_file = "token"\n')
+    assert load(None, {}).upload_window == 512 * 1024
+    assert load(None, {"upload_window_bytes": "1MiB"}).upload_window == 1024**2
+    assert load(file, {}).upload_window == 4 * 1024**2
+    assert load(file, {"upload_window_bytes": "1MiB"}).upload_window == 1024**2

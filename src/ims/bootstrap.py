@@ -181,7 +181,7 @@ class Service:
                 # What the library has taken of a call that dies goes with the call: left to itself, that
                 # grows to some megabytes where a client sends faster than the disk writes.
                 ("grpc.http2.bdp_probe", 0),
-                ("grpc.http2.lookahead_bytes", self.settings.upload_window_bytes),
+                ("grpc.http2.lookahead_bytes", self.settings.upload_window),
             ),
         )
         image_service_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(self.deployment), server)

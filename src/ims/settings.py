@@ -403,9 +403,10 @@ class Settings(BaseSettings):
     """How long a call may wait for its client to send, or to take, the next message."""
     chunk_bytes: int = Field(1024**2, ge=1024, le=4 * 1024**2)
     """How many bytes a message of a download carries."""
-    upload_window_bytes: ByteSize = Field(ByteSize(512 * 1024), ge=64 * 1024, le=16 * 1024**2)
-    """How much of an upload may be under way, or wait to be written: what is sent twice after a cut, at
-    the most. Over a line of 50 ms half a MiB lets through 10 MiB a second; more wants more."""
+    upload_window_bytes: ByteSize | None = Field(None, ge=64 * 1024, le=16 * 1024**2)
+    """How much of an upload may be under way, or wait to be written: so much gets through in each round
+    trip, and about so much is sent twice when a worker dies. Left out, 512 KiB; 4 MiB with `peers`,
+    which are far away."""
     drain_seconds: float = Field(30, ge=0)
     """How long running calls may go on after SIGTERM."""
     sweep_seconds: float = Field(60, gt=0)
@@ -541,6 +542,13 @@ class Settings(BaseSettings):
         if self.s3 is None:
             return str(self.blob_folder)
         return f"bucket {self.s3.bucket}" + (f", {self.s3.prefix}" if self.s3.prefix else "")
+
+    @property
+    def upload_window(self) -> int:
+        """How many bytes of an upload may be under way."""
+        if self.upload_window_bytes is not None:
+            return self.upload_window_bytes
+        return 4 * 1024**2 if self.peers else 512 * 1024
 
     @property
     def catalogue_url(self) -> str:
