@@ -16,6 +16,12 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 @pytest.fixture
+def service(make_service):
+    """A service without peers, with which more of an upload would be under way."""
+    return make_service()
+
+
+@pytest.fixture
 def chance():
     return random.Random(1)
 
