@@ -126,7 +126,7 @@ def test_an_upload_waits_for_a_service_that_is_being_started_again(
 
 
 def test_who_gets_nowhere_gives_up_and_the_upload_waits(acme, image, file, breaking_client):
-    _, client = breaking_client(lambda: 300_000)
+    _, client = breaking_client(lambda: 200_000)
 
     with pytest.raises(Unreachable):
         client.upload(image.id, file, sha256=SHA256, patience_seconds=0.5)
