@@ -229,7 +229,7 @@ class Service:
         self._draining.set()
         self._executor.end()
         self._server.stop(self.settings.drain_seconds).wait()
-        self._rooms.dismiss()
+        self._rooms.dismiss(patience_seconds=_TIDYING_SECONDS)
         self._patience.stop()
         self._ending.set()
         self.deployment.bell.ring()
@@ -305,6 +305,8 @@ _HOLDING_SECONDS: Final = 1.0
 """How often the operations that are being done are held, and it is heard whether to cancel them."""
 _LOOKING_SECONDS: Final = 1.0
 """How often it is looked for operations that others have begun, or have left."""
+_TIDYING_SECONDS: Final = 2
+"""How long a service that ends waits for calls that were cancelled to let go of what they held."""
 _LAST_WORDS_SECONDS: Final = 1
 """How long a service that ends waits for its catalogue to take the last of them."""
 

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -252,3 +253,37 @@ class TestRoom:
 
 
 _SAVING = 2
+
+
+def test_a_service_that_ends_lets_a_cancelled_upload_tidy_up(
+    make_service: MakeService, as_: As, monkeypatch: pytest.MonkeyPatch
+):
+    """To the library the call has ended; its thread still removes what had arrived."""
+    service = make_service()
+    blobs, tidying, goes_on = service.deployment.blobs, threading.Event(), threading.Event()
+    delete = blobs.delete
+
+    def slow_delete(key: Any) -> None:
+        tidying.set()
+        goes_on.wait(PATIENCE_SECONDS)
+        delete(key)
+
+    monkeypatch.setattr(blobs, "delete", slow_delete)
+    owner = as_(OWNER, of=service)
+    image = owner.create("one")
+
+    def messages() -> Iterator[Any]:
+        yield UploadImageDataRequest(start={"image_id": image.id, "size_bytes": 10})
+        tidying.wait(PATIENCE_SECONDS)
+
+    call = owner.begin("UploadImageData", messages())
+    while owner.GetImage(image_id=image.id).image.state != image.SAVING:
+        pass
+    call.cancel()
+    assert tidying.wait(PATIENCE_SECONDS)
+    threading.Timer(0.3, goes_on.set).start()
+
+    service.stop()
+
+    with service.deployment.database.reading() as reading:
+        assert not reading.pending_blobs.abandoned(now=service.deployment.now() + timedelta(days=1))

@@ -6,6 +6,7 @@ who calls is known: everybody is told the same.
 """
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
@@ -37,6 +38,7 @@ class Room(ThreadPoolExecutor):
         self._limit = threads + waiting
         self._inside = 0
         self._lock = threading.Lock()
+        self._emptied = threading.Condition(self._lock)
         self.rejection = rejection
         """What a call is told that finds no room."""
 
@@ -63,6 +65,13 @@ class Room(ThreadPoolExecutor):
     def _leave(self, _call: Future[Any] | None) -> None:
         with self._lock:
             self._inside -= 1
+            if not self._inside:
+                self._emptied.notify_all()
+
+    def wait_until_empty(self, seconds: float) -> None:
+        """Wait until no call is inside any more, for so long at most."""
+        with self._lock:
+            self._emptied.wait_for(lambda: not self._inside, timeout=seconds)
 
 
 class Doorstep(ThreadPoolExecutor):
@@ -127,10 +136,17 @@ class Rooms:
             return self.waiting
         return self.transfers if is_stream or method in LONG_CALLS else self.calls
 
-    def dismiss(self) -> None:
-        """Let all threads end once they have nothing to do."""
-        for room in (self.calls, self.transfers, self.health, self.waiting, self.reflection):
+    def dismiss(self, *, patience_seconds: float) -> None:
+        """Let all threads end once they have nothing to do, and wait for that, but not for longer.
+
+        To the library a call that was cancelled has ended, also while its thread still tidies up.
+        """
+        rooms = (self.calls, self.transfers, self.health, self.waiting, self.reflection)
+        for room in rooms:
             room.shutdown(wait=False)
+        until = time.monotonic() + patience_seconds
+        for room in rooms:
+            room.wait_until_empty(max(0.0, until - time.monotonic()))
 
 
 def _too_many_calls(threads: int, max_waiting_calls: int) -> Rejection:
