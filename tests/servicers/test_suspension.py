@@ -39,7 +39,7 @@ from servicers.situations import (
 from servicers.test_visibility import (
     ABOUT_AN_IMAGE,
     ABOUT_TENANTS,
-    FOR_ADMINISTRATORS,
+    FOR_OTHERS,
     malformed,
     whole,
 )
@@ -81,11 +81,11 @@ def test_a_suspended_tenant_gets_the_same_answer_of_every_rpc_whatever_there_is(
     store_the_bytes_of_every_image(deployment)
     image_ids = {each: an_image_that_is(each, deployment) for each in SITUATIONS}
     governor.suspend(viewer)
-    tenant, administrator = as_(viewer), as_(viewer, "admin")
+    tenant, governing = as_(viewer), as_(viewer, "admin", "peer")
     answers = {}
 
     for rpc in METHODS:
-        caller = administrator if rpc in ABOUT_TENANTS | FOR_ADMINISTRATORS else tenant
+        caller = governing if rpc in ABOUT_TENANTS | FOR_OTHERS else tenant
         for situation, image_id in image_ids.items():
             answers[rpc, situation] = whole(caller, rpc, request_about(rpc, image_id, viewer))
 
@@ -99,7 +99,7 @@ def test_nor_does_it_learn_what_is_wrong_with_a_request(
     rpc: str, deployment: Deployment, as_: As, governor: Governor
 ):
     governor.suspend(OWNER)
-    roles = ["admin"] if rpc in ABOUT_TENANTS | FOR_ADMINISTRATORS else []
+    roles = ["admin", "peer"] if rpc in ABOUT_TENANTS | FOR_OTHERS else []
     caller = as_(OWNER, *roles)
 
     for request in malformed(rpc, an_image_that_is(SHARED, deployment)):
@@ -231,7 +231,7 @@ def test_what_a_suspended_tenant_shares_is_hidden_like_what_never_existed(
     tenant = as_(viewer)
     governor.suspend(OWNER)
 
-    for rpc in set(ABOUT_AN_IMAGE) - FOR_ADMINISTRATORS:
+    for rpc in set(ABOUT_AN_IMAGE) - FOR_OTHERS:
         hidden = whole(tenant, rpc, request_about(rpc, image_id))
         assert hidden == whole(tenant, rpc, request_about(rpc, A_NEVER_GIVEN_ID)), rpc
         assert hidden.reason == "IMAGE_NOT_FOUND", rpc
