@@ -105,7 +105,7 @@ def pages_of_lists(session: Session) -> Iterator[Figure]:
                 size: stack.enter_context(session.serving(session.filled(kind, size).url, workers=1))
                 for size in sizes
             }
-            wanted = list(listings())[:: 20 if session.quick else 1]
+            wanted = list(listings())[:: 30 if session.quick else 1]
             rows = [row for listing in wanted for row in _compare(session, listing, servers)]
         for size in sizes[1:]:
             by_ratio = sorted(rows, key=lambda row: -row["ratios"][size])

@@ -56,7 +56,7 @@ class Session:
     @property
     def seconds(self) -> float:
         """How long one run goes on."""
-        return 1 if self.quick else 4
+        return 0.7 if self.quick else 4
 
     def filled(self, kind: str, size: int) -> Seeded:
         """Return a filled catalogue; it is filled when it is first asked for."""
