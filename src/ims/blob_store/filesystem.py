@@ -179,7 +179,9 @@ class _FileWriter:
                 self._digest.update(chunk)
             self._size_bytes += len(chunk)
             if self._size_bytes - self._written_back_bytes >= _WRITE_BACK_BYTES:
-                _start_write_back(self._file, from_bytes=self._written_back_bytes)
+                # From a stretch before this one's on: that one is clean by now, and lets its memory go.
+                behind_bytes = max(0, self._written_back_bytes - _WRITE_BACK_BYTES)
+                _write_back(self._file, from_bytes=behind_bytes)
                 self._written_back_bytes = self._size_bytes
 
     def commit(self) -> None:
@@ -225,15 +227,16 @@ class _FileWriter:
             raise
 
 
-def _start_write_back(file: FileIO, *, from_bytes: int) -> None:
-    """Have the system begin to write out a file's end.
+def _write_back(file: FileIO, *, from_bytes: int) -> None:
+    """Have the system begin to write out a file's end, and let go of what of it is on the disk.
 
     Left to itself it gathers gigabytes first: then `commit` stalls on them, and so does every
     other fsync on the disk, the catalogue's among them. Measured with 3 GiB: commit in 0.01
-    instead of 0.9 seconds.
+    instead of 0.9 seconds. And it takes ever new memory for them, which a virtual machine may first
+    have to get from its host. Measured there with 1 GiB: written at 2,300 instead of 500 MiB/s.
     """
     if hasattr(os, "posix_fadvise"):  # macOS has none
-        # On Linux "not needed" starts the writing, and drops only what is clean by then: little.
+        # On Linux "not needed" drops what is clean, and starts the writing of what is not.
         os.posix_fadvise(file.fileno(), from_bytes, 0, os.POSIX_FADV_DONTNEED)
 
 
