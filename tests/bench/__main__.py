@@ -52,7 +52,7 @@ def main() -> None:
     else:
         figures.keep_details(measured, stays=stays)
         plots.draw()
-        page.write()
+        page.write(stays=stays)
     with_target = [figure for figure in measured if figure.met is not None]
     met = sum(bool(figure.met) for figure in with_target)
     print(f"\n{met} of {len(with_target)} targets met; {figures.FIGURES}")

@@ -28,39 +28,69 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def write() -> None:
-    """Write the page anew from all figures that are kept, those of earlier runs too."""
+def write(*, stays: Callable[[str], bool]) -> None:
+    """Write the page anew from the figures that are kept.
+
+    Of those that stand on it and are kept no more, as in a fresh clone, some stay as they are.
+    """
     details = {each["name"]: each for each in figures.read(figures.DETAILS)}
-    parts: dict[str, Callable[[], str]] = {
-        "figures": lambda: _figures(list(details.values())),
-        "lists": lambda: _lists(details),
-        "statements": lambda: _statements(details),
-        "seed": _seed,
-        "machine": _machine,
+    parts: dict[str, Callable[[str], str]] = {
+        "figures": lambda there: _figures(there, details, stays),
+        "lists": lambda there: _lists(details) or there,
+        "statements": lambda there: _statements(details) or there,
+        "seed": lambda _: _seed(),
+        "machine": lambda _: _machine(),
     }
     text = PAGE.read_text()
     for name, part in parts.items():
-        mark = re.compile(rf"(<!-- {name}: .*? -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
-        text, found = mark.subn(lambda seen, part=part: f"{seen[1]}{part()}\n{seen[2]}", text)
+        mark = re.compile(rf"(<!-- {name}: .*? -->\n)(.*?)\n(<!-- end of {name} -->)", re.DOTALL)
+        text, found = mark.subn(lambda seen, part=part: f"{seen[1]}{part(seen[2])}\n{seen[3]}", text)
         assert found == 1, name
     PAGE.write_text(text)
 
 
-def _figures(kept: list[dict[str, Any]]) -> str:
-    with_target = [_row(each) for each in kept if each["target"]]
-    others = [_row(each) for each in kept if not each["target"]]
-    targets = _table(("what", "reached", "rounds", "target", "met", "command"), with_target)
-    heads = ("for orientation", "measured", "rounds", "command")
-    return f"{targets}\n\n{_table(heads, [(*row[:3], row[-1]) for row in others])}"
+_WITH_TARGET = ("what", "reached", "rounds", "target", "met", "command")
+_WITHOUT = ("for orientation", "measured", "rounds", "command")
 
 
-def _row(figure: dict[str, Any]) -> tuple[str, ...]:
+def _figures(there: str, kept: dict[str, Any], stays: Callable[[str], bool]) -> str:
+    tables = []
+    for heads in (_WITH_TARGET, _WITHOUT):
+        anew = {
+            name: _row(each)
+            for name, each in kept.items()
+            if bool(each["target"]) == ("target" in heads)
+        }
+        old = {row[0]: row for row in _rows(there, heads) if row[0] in anew or stays(row[0])}
+        rows = {**old, **{name: tuple(row[head] for head in heads) for name, row in anew.items()}}
+        tables.append(_table(heads, rows.values()))
+    return "\n\n".join(tables)
+
+
+def _rows(text: str, heads: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return the rows of the table with such heads, if it stands there."""
+    _, found, table = text.partition(f"| {' | '.join(heads)} |\n")
+    lines = table.partition("\n\n")[0].splitlines()[1:] if found else []
+    return [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines]
+
+
+def _row(figure: dict[str, Any]) -> dict[str, str]:
     spread = figure.get("spread")
     seen = f"{number(min(spread))} to {number(max(spread))}" if spread else ""
     unit = "" if figure["unit"] == "ratio" else f" {figure['unit']}"
     verdict = {True: "yes", False: "**no**", None: ""}[figure["met"]]
     command = f"`{figure['command']}`" if "command" in figure else ""
-    return figure["name"], f"{number(figure['value'])}{unit}", seen, figure["target"], verdict, command
+    reached = f"{number(figure['value'])}{unit}"
+    return {
+        "what": figure["name"],
+        "reached": reached,
+        "rounds": seen,
+        "command": command,
+        "target": figure["target"],
+        "met": verdict,
+        "for orientation": figure["name"],
+        "measured": reached,
+    }
 
 
 def _lists(details: dict[str, Any]) -> str:
@@ -94,6 +124,8 @@ def _statements(details: dict[str, Any]) -> str:
     found: list[str] = next(
         (each["statements"] for each in details.values() if "statements" in each), []
     )
+    if not found:
+        return ""
     shortened = (re.sub(r"\s+", " ", each) for each in found)
     return "\n".join(
         ("```sql", *(f"{each[:97]}…" if len(each) > 98 else each for each in shortened), "```")

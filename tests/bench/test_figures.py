@@ -38,11 +38,33 @@ def test_the_page_keeps_what_people_wrote(monkeypatch, tmp_path):
     measured = [Figure(name="a new figure", value=1.5, at_most=2, details={"spread": [1.4, 1.6]})]
     figures.keep_details(measured, stays=bool)
 
-    page.write()
-    page.write()
+    page.write(stays=bool)
+    page.write(stays=bool)
 
-    assert "| a new figure | 1.5 | 1.4 to 1.6 | ≤ 2 | yes |  |" in copy.read_text()
+    row = "| a new figure | 1.5 | 1.4 to 1.6 | ≤ 2 | yes |  |"
+    assert copy.read_text().splitlines().count(row) == 1
     assert without_marked(copy.read_text()) == without_marked(written)
+
+
+def test_the_page_keeps_figures_that_were_measured_elsewhere(monkeypatch, tmp_path):
+    written = page.PAGE.read_text()
+    copy = tmp_path / "page.md"
+    copy.write_text(written)
+    monkeypatch.setattr(page, "PAGE", copy)
+    monkeypatch.setattr(figures, "DETAILS", tmp_path / "details.json")
+    name = "GetImage ÷ no-op, SQLite"
+    figures.keep_details([Figure(name=name, value=0.8, at_least=0.6)], stays=bool)
+
+    page.write(stays=bool)
+
+    differing = set(written.splitlines()) ^ set(copy.read_text().splitlines())
+    assert {line.partition(" | ")[0] for line in differing if line.startswith("| ")} == {f"| {name}"}
+    assert f"| {name} | 0.8 |  | ≥ 0.6 | yes |  |" in differing
+
+    page.write(stays=lambda other: other == name)
+
+    assert "list of 100" not in copy.read_text()
+    assert f"| {name} | 0.8 |" in copy.read_text()
 
 
 def without_marked(text):

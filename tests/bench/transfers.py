@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from multiprocessing.synchronize import Event, Semaphore
 from pathlib import Path
@@ -39,7 +39,7 @@ OPTIONS = [("grpc.max_receive_message_length", 8 * MIB)]
 
 def one_large_file(session: Session) -> Iterator[Figure]:
     """Upload ÷ the slower of hashing and copying, download ÷ a bare stream, peak memory."""
-    size_mib = 256 if session.quick else 2048
+    size_mib = 256 if session.quick else 4096
     folder = session.folder / "transfers"
     folder.mkdir()
     source = folder / "source.raw"
@@ -141,24 +141,40 @@ def encrypted_files(session: Session) -> Iterator[Figure]:
 
 def calls_beside_transfers(session: Session) -> Iterator[Figure]:
     """GetImage's p99, and memory, beside 16 running downloads ÷ without any."""
-    size_mib = 32 if session.quick else 256
-    source, digest = _a_file(session.folder / "beside.raw", size_mib)
-    with session.serving(session.databases.url("SQLite", "beside"), workers=1) as server:
+    source, digest = _a_file(session.folder / "beside.raw", 32 if session.quick else 256)
+    with (
+        session.serving(session.databases.url("SQLite", "beside"), workers=1) as server,
+        session.serving(session.databases.url("SQLite", "elsewhere"), workers=1) as another,
+    ):
         tenant = Tenant(server.target, "bench")
-        image = tenant.create("one")
-        tenant.call("UploadImageData", _messages(image.id, source, digest))
+        image_id = _uploaded(tenant, source, digest)
+        with closing(Tenant(another.target, "bench")) as there:
+            elsewhere_id = _uploaded(there, source, digest)
         calls = 200 if session.quick else 2_000
-        alone = percentile(_latencies(tenant, image.id, calls), 0.99)
+        p99 = in_turns(
+            {
+                "alone": partial(_p99, tenant, image_id, calls),
+                "beside": partial(_p99_beside, server, image_id, tenant, image_id, calls),
+                "elsewhere": partial(_p99_beside, another, elsewhere_id, tenant, image_id, calls),
+            },
+            rounds=1 if session.quick else 5,
+        )
         before_mib = server.memory_mib()
-        with _downloads(server, image.id):
-            beside = percentile(_latencies(tenant, image.id, calls), 0.99)
+        with _downloads(server, image_id):
+            _p99(tenant, image_id, calls)
             during_mib = server.memory_mib()
         tenant.close()
     source.unlink()
     yield Figure(
         name=f"GetImage's p99 beside {TRANSFERS} running downloads ÷ without",
-        value=beside / alone,
+        value=p99.ratio("beside", "alone"),
         at_most=3,
+        details={"spread": p99.ratios("beside", "alone")},
+    )
+    yield Figure(
+        name=f"GetImage's p99 beside {TRANSFERS} running downloads of another service ÷ without",
+        value=p99.ratio("elsewhere", "alone"),
+        details={"spread": p99.ratios("elsewhere", "alone")},
     )
     yield Figure(
         name="memory of a worker for each running download",
@@ -204,8 +220,22 @@ def _grow_on_record(server: Server, url: str, image_id: str, size_bytes: int) ->
     engine.dispose()
 
 
-def _latencies(tenant: Tenant, image_id: str, calls: int) -> list[float]:
-    return [_seconds(partial(tenant.GetImage, image_id=image_id))() for _ in range(calls)]
+def _uploaded(tenant: Tenant, source: Path, digest: str) -> str:
+    image = tenant.create("one")
+    tenant.call("UploadImageData", _messages(image.id, source, digest))
+    return str(image.id)
+
+
+def _p99(tenant: Tenant, image_id: str, calls: int) -> float:
+    return percentile(
+        [_seconds(partial(tenant.GetImage, image_id=image_id))() for _ in range(calls)], 0.99
+    )
+
+
+def _p99_beside(server: Server, downloaded: str, tenant: Tenant, image_id: str, calls: int) -> float:
+    """Ask for an image while another is downloaded, of the same service or of another."""
+    with _downloads(server, downloaded):
+        return _p99(tenant, image_id, calls)
 
 
 @contextmanager
