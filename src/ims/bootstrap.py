@@ -82,7 +82,7 @@ from ims.v1 import (
 )
 
 if TYPE_CHECKING:
-    from ims.blob_store.interface import DownloadUrls, ResumableBlobStore
+    from ims.blob_store.interface import DownloadUrls, PartUrls, ResumableBlobStore
     from ims.blob_store.s3 import S3BlobStore
     from ims.blob_store.s3_bucket import BucketAddress
     from ims.identity.key_set import KeySet
@@ -367,13 +367,16 @@ def _make_deployment(
     peers = _peers(settings)
     blobs: ResumableBlobStore
     urls: DownloadUrls | None = None
-    longest_url_seconds = 0
+    part_urls: PartUrls | None = None
+    longest_url_seconds = longest_part_url_seconds = 0
     if settings.s3 is None:
         blobs = _folder(settings)
     else:
         blobs = bucket = _bucket(settings.s3, closing)
         longest_url_seconds = settings.s3.download_url_seconds
         urls = bucket if longest_url_seconds else None
+        longest_part_url_seconds = settings.s3.upload_url_seconds
+        part_urls = bucket.part_urls()
     keys = _keys(settings, closing)
     database = _database(settings)
     closing.callback(database.close)
@@ -390,6 +393,8 @@ def _make_deployment(
         blobs=blobs,
         urls=urls,
         longest_url=timedelta(seconds=longest_url_seconds),
+        part_urls=part_urls,
+        longest_part_url=timedelta(seconds=longest_part_url_seconds),
         keys=keys,
         fetcher=_fetcher(settings),
         converter=Converter(settings.data / "conversions", limits=_conversion_limits(settings)),

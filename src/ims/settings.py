@@ -342,6 +342,8 @@ class S3Setting(BucketSetting):
     download_url_seconds: int = Field(3600, ge=0, le=3600)
     """How long a URL of a direct download is good at the most, since nothing takes it back; 0: none
     is given out."""
+    upload_url_seconds: int = Field(3600, ge=0, le=3600)
+    """How long a URL of a direct upload's part is good at the most; 0: no upload is direct."""
 
 
 class ExportBucketSetting(BucketSetting):

@@ -1,14 +1,18 @@
 """The store in a bucket, on a real Ceph and on moto."""
 
 import hashlib
+import http.client
 import os
 import random
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 import urllib.error
 import urllib.request
+from contextlib import closing, suppress
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -751,6 +755,140 @@ class TestDownloadUrl:
             assert refused.value.code == 403
             refused.value.close()
         assert content(blobs, KEY) == BYTES
+
+
+def put(url, data):
+    """Bring a part, as whoever has the URL would; return the store's answer, 200 for a good one."""
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(address.netloc, timeout=10)
+    with closing(connection):
+        with suppress(BrokenPipeError):  # a store that refuses may not wait for the end
+            connection.request("PUT", f"{address.path}?{address.query}", body=data)
+        return connection.getresponse().status
+
+
+PARTS = {1: BYTES[:MIB], 2: BYTES[MIB : 2 * MIB], 3: BYTES[2 * MIB :]}
+
+
+class TestPartUrls:
+    @pytest.fixture
+    def parts(self, blobs):
+        return blobs.part_urls()
+
+    @pytest.fixture
+    def upload_id(self, parts):
+        return parts.begin(KEY)
+
+    @pytest.fixture
+    def url_of(self, parts, upload_id):
+        def make(number, *, length_bytes=None, valid_seconds=60):
+            length_bytes = len(PARTS[number]) if length_bytes is None else length_bytes
+            return parts.part_url(
+                KEY, upload_id, number, length_bytes=length_bytes, valid_seconds=valid_seconds
+            )
+
+        return make
+
+    def test_parts_in_any_order_become_a_blob(self, blobs, parts, upload_id, url_of, there):
+        assert parts.arrived(KEY, upload_id) == {}
+        for number in (3, 1, 2):
+            assert put(url_of(number), PARTS[number]) == 200
+        assert parts.arrived(KEY, upload_id) == {n: len(part) for n, part in PARTS.items()}
+        parts.finish(KEY, upload_id)
+
+        assert content(blobs, KEY) == BYTES
+        assert there() == ({f"blobs/{KEY}"}, 0)
+        parts.finish(KEY, upload_id)  # the first answer was lost
+
+    def test_once_it_is_finished_a_url_is_good_for_nothing(self, blobs, parts, upload_id, url_of):
+        for number, part in PARTS.items():
+            put(url_of(number), part)
+        parts.finish(KEY, upload_id)
+
+        assert put(url_of(1), bytes(MIB)) >= 400  # moto says 500
+        assert content(blobs, KEY) == BYTES
+        with pytest.raises(BlobDeleted):
+            parts.arrived(KEY, upload_id)
+
+    def test_a_part_takes_the_place_of_the_one_before(self, blobs, parts, upload_id, url_of):
+        put(url_of(1), bytes(MIB))
+        for number, part in PARTS.items():
+            put(url_of(number), part)
+        parts.finish(KEY, upload_id)
+
+        assert content(blobs, KEY) == BYTES
+
+    @pytest.mark.parametrize("end", ["deleted", "abandoned"])
+    def test_what_has_ended_takes_nothing_and_leaves_nothing(
+        self, blobs, parts, upload_id, url_of, there, end
+    ):
+        put(url_of(1), PARTS[1])
+        if end == "deleted":
+            blobs.delete(KEY)
+        else:
+            parts.abandon(KEY, upload_id)
+            parts.abandon(KEY, upload_id)
+
+        assert put(url_of(2), PARTS[2]) >= 400
+        assert there() == (set(), 0)
+        with pytest.raises(BlobDeleted):
+            parts.finish(KEY, upload_id)
+        with pytest.raises(BlobDeleted):
+            parts.arrived(KEY, upload_id)
+
+    @ON_CEPH  # moto believes everybody and everything
+    def test_a_url_is_good_for_its_part_and_its_length_alone(self, blobs, parts, upload_id, url_of):
+        url = url_of(1)
+        other = parts.begin(OTHER_KEY)
+
+        assert put(url, BYTES[: MIB - 1]) == 403
+        assert put(url, BYTES[: MIB + 1]) == 403
+        assert put(url.replace("partNumber=1", "partNumber=2"), PARTS[2]) == 403
+        assert put(url.replace("Expires=60", "Expires=6000"), PARTS[1]) == 403
+        assert put(url.replace(KEY, OTHER_KEY).replace(upload_id, other), PARTS[1]) == 403
+        assert put(url.split("?")[0], PARTS[1]) == 403
+        assert parts.arrived(KEY, upload_id) == {}
+        parts.abandon(OTHER_KEY, other)
+
+    @ON_CEPH
+    def test_a_url_ends(self, url_of):
+        url = url_of(3, valid_seconds=1)
+        time.sleep(2.1)
+
+        assert put(url, PARTS[3]) == 403
+
+    def test_a_part_that_is_changed_while_it_is_finished_is_noticed(
+        self, blobs, parts, upload_id, url_of, monkeypatch, connection
+    ):
+        for number, part in PARTS.items():
+            put(url_of(number), part)
+        finish_upload = connection.finish_upload
+
+        def bringing_one_again(*given, **options):
+            put(url_of(1), bytes(MIB))
+            finish_upload(*given, **options)
+
+        monkeypatch.setattr(connection, "finish_upload", bringing_one_again)
+        with pytest.raises(BlobBusy):
+            parts.finish(KEY, upload_id)
+        monkeypatch.undo()
+
+        put(url_of(1), PARTS[1])
+        parts.finish(KEY, upload_id)
+        assert content(blobs, KEY) == BYTES
+
+    @pytest.mark.parametrize(
+        ("size_bytes", "part_bytes"),
+        [
+            *((1, MIB), (10_000 * MIB, MIB), (10_000 * MIB + 1, 2 * MIB)),
+            *((1024 * 1024 * MIB, 105 * MIB),),
+        ],
+    )
+    def test_parts_are_as_small_as_their_number_allows(self, parts, size_bytes, part_bytes):
+        assert parts.part_bytes(size_bytes) == part_bytes
+
+    def test_parts_are_as_large_as_the_operator_wants(self, open_store):
+        assert open_store(part_bytes=8 * MIB).part_urls().part_bytes(1) == 8 * MIB
 
 
 class TestCheck:

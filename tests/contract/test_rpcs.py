@@ -29,6 +29,7 @@ from ims.use_cases import (
     images,
     importing,
     operations,
+    part_urls,
     quotas,
     region_copying,
     registered_uses,
@@ -50,7 +51,7 @@ SERVICERS = {
 REASONS = described_reasons()
 USE_CASES = (
     *(audit, copying, images, image_data, operations, quotas, registered_uses, resumable_uploads),
-    *(exporting, importing, region_copying, sharing, tenants, trust, use),
+    *(exporting, importing, part_urls, region_copying, sharing, tenants, trust, use),
 )
 
 GENERAL = {
@@ -86,6 +87,8 @@ READING = {
     "GetUpload",
     # Brings bytes, and can be repeated without harm: it says from where on.
     "WriteUpload",
+    # Begins what it gives URLs for, and can be repeated without harm: it is begun once.
+    "CreatePartUrls",
 }
 """What changes nothing."""
 
@@ -143,6 +146,7 @@ RAISED_DIRECTLY = {
         Reason.UPLOAD_SUPERSEDED,
     },
     "GetUpload": {Reason.STORAGE_UNAVAILABLE},
+    "CreatePartUrls": {Reason.STORAGE_UNAVAILABLE, Reason.UPLOAD_SUPERSEDED},
     "FinishUpload": {
         Reason.TOO_MANY_TRANSFERS,
         Reason.DISK_DATA_DAMAGED,

@@ -302,6 +302,15 @@ _ABOUT_IMAGE_DATA: tuple[tuple[Rule, object], ...] = (
         a_found_upload(upload=a_started_upload(source_format=DiskFormat.QCOW2)),
     ),
     (uploads.only_a_whole_upload_is_finished, a_progress(received_bytes=999)),
+    (
+        uploads.a_direct_upload_is_not_written_to_the_service,
+        a_found_upload(upload=a_started_upload(part_bytes=100)),
+    ),
+    (uploads.only_a_direct_upload_is_brought_to_the_store, a_found_upload()),
+    (
+        uploads.only_plain_bytes_are_brought_directly_to_a_store_for_it,
+        uploads.DirectUploadAttempt(image=a_draft(), store_gives_urls=False),
+    ),
 )
 
 _ABOUT_SHARING: tuple[tuple[Rule, object], ...] = (

@@ -177,6 +177,7 @@ def fields_of(rpc: str, image_id: str) -> dict[str, Any]:
         "GetUsage": {"image_id": image_id},
         "StartUpload": {"image_id": image_id, "size_bytes": 4, "sha256": "00" * 32},
         "WriteUpload": {"start": {"image_id": image_id, "upload_id": A_NEVER_GIVEN_ID}},
+        "CreatePartUrls": {"image_id": image_id, "upload_id": A_NEVER_GIVEN_ID},
         "GetUpload": {"image_id": image_id, "upload_id": A_NEVER_GIVEN_ID},
         "FinishUpload": {"image_id": image_id, "upload_id": A_NEVER_GIVEN_ID},
         "AbortUpload": {"image_id": image_id, "upload_id": A_NEVER_GIVEN_ID},

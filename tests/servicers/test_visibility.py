@@ -99,6 +99,7 @@ THE_OWNER_GETS = {
     "GetUsage":          (OK,         OK,         OK,             OK,          OK),          # 7.5
     "StartUpload":       (_FINAL,     _FINAL,     _FINAL,         _FINAL,      _GONE),       # 5.4
     "WriteUpload":       (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD,     _NO_UPLOAD,  _NO_UPLOAD),  # 2.3
+    "CreatePartUrls":    (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD,     _NO_UPLOAD,  _NO_UPLOAD),  # 2.3
     "GetUpload":         (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD,     _NO_UPLOAD,  _NO_UPLOAD),  # 2.3
     "FinishUpload":      (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD,     _NO_UPLOAD,  _NO_UPLOAD),  # 2.3
     "AbortUpload":       (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD,     _NO_UPLOAD,  _NO_UPLOAD),  # 2.3
@@ -137,6 +138,7 @@ OTHERS_GET = {
     "GetUsage":          (OK,         OK,         OK,         OK,         OK),          # 7.5
     "StartUpload":       (_NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS, _NOT_YOURS),  # 4.5
     "WriteUpload":       (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD),  # 2.3
+    "CreatePartUrls":    (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD),  # 2.3
     "GetUpload":         (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD),  # 2.3
     "FinishUpload":      (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD),  # 2.3
     "AbortUpload":       (_NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD, _NO_UPLOAD),  # 2.3

@@ -118,6 +118,36 @@ class DownloadUrls(Protocol):
         """
 
 
+class PartUrls(Protocol):
+    """What a store can do to which others may bring the bytes of a blob, in parts.
+
+    Its parts are numbered from 1 on, and all but the last are of the same size.
+    """
+
+    def part_bytes(self, size_bytes: int) -> int:
+        """Return how large the parts of a blob of so many bytes are best."""
+
+    def begin(self, key: BlobKey) -> str:
+        """Begin a blob that comes in parts; return what the store calls the beginning."""
+
+    def arrived(self, key: BlobKey, upload_id: str) -> dict[int, int]:
+        """Return how many bytes each part has that has arrived. Raises BlobDeleted."""
+
+    def part_url(
+        self, key: BlobKey, upload_id: str, number: int, *, length_bytes: int, valid_seconds: int
+    ) -> str:
+        """Return a URL with which anybody brings this part for so long, of just this length."""
+
+    def finish(self, key: BlobKey, upload_id: str) -> None:
+        """Commit a blob of all parts that have arrived; no URL changes it any more.
+
+        Raises BlobDeleted, and BlobBusy when a part is changed at this very moment.
+        """
+
+    def abandon(self, key: BlobKey, upload_id: str) -> None:
+        """Take back a beginning, with all its parts; one that is not there is no error."""
+
+
 class KeyInUse(Exception):
     """A key was given twice. Keys are made once, so this is a bug and no Rejection."""
 

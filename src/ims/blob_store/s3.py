@@ -29,6 +29,7 @@ from ims.blob_store.s3_bucket import (
     UnusableBucket,
 )
 from ims.blob_store.s3_download import Download
+from ims.blob_store.s3_part_urls import S3PartUrls
 from ims.blob_store.s3_record import PartSizes, Places, Record
 from ims.blob_store.s3_writer import S3Writer
 from ims.domain.image import BlobKey
@@ -142,6 +143,10 @@ class S3BlobStore:
         return self._bucket.url(
             self._record(key).blob, valid_seconds=valid_seconds, disposition=disposition
         )
+
+    def part_urls(self) -> S3PartUrls:
+        """Return what others bring the parts of blobs with."""
+        return S3PartUrls(self._bucket, lambda key: self._record(key).blob, self._sizes)
 
     def _record(self, key: BlobKey) -> Record:
         if not _KEY.fullmatch(key):

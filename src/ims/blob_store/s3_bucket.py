@@ -303,6 +303,25 @@ class S3Bucket:
         etag: str = answer["ETag"]
         return etag
 
+    def part_url(
+        self, name: str, upload_id: str, number: int, *, length_bytes: int, valid_seconds: int
+    ) -> str:
+        """Return a URL with which anybody uploads this part, of just this length, for so long."""
+        with _failing("presigning"):
+            url: str = self._client.generate_presigned_url(
+                "upload_part",
+                # The length is one of the headers that are signed: with another the store declines it.
+                Params={
+                    "Bucket": self._name,
+                    "Key": name,
+                    "UploadId": upload_id,
+                    "PartNumber": number,
+                    "ContentLength": length_bytes,
+                },
+                ExpiresIn=valid_seconds,
+            )
+        return url
+
     def parts(self, name: str, upload_id: str) -> Iterator[KeptPart]:
         """Yield the parts that an upload has, in the order of their numbers. Raises NoSuchUpload."""
         pages = self._client.get_paginator("list_parts").paginate(
@@ -392,7 +411,8 @@ def _missing_upload() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        if _code(error) == "NoSuchUpload":
+        # The second is what Ceph says when it is asked for the parts.
+        if _code(error) in {"NoSuchUpload", "NoSuchKey"}:
             raise NoSuchUpload from error
         raise
 

@@ -42,6 +42,9 @@ def upload(
         choice("--from", words=Disk.Format, help="What the file is, where it is to be converted."),
     ] = None,
     ova: Annotated[bool, typer.Option("--ova", help="Take the disk out of an OVA.")] = False,
+    direct: Annotated[
+        bool, typer.Option("--direct", help="Bring the bytes to the service's bucket, not through it.")
+    ] = False,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the image's record when the upload fails.")
     ] = False,
@@ -53,7 +56,7 @@ def upload(
     """
     if (name is None) == (image is None):
         raise typer.BadParameter("Say --name for a new image, or --image for one that is there.")
-    brought = _Brought(file, source_format or Disk.FORMAT_UNSPECIFIED, ova=ova)
+    brought = _Brought(file, source_format or Disk.FORMAT_UNSPECIFIED, ova=ova, direct=direct)
     if name is not None:
         if disk:
             raise typer.BadParameter("It goes with --image.", param_hint="--disk")
@@ -74,6 +77,7 @@ class _Brought:
     file: Path
     source_format: DiskFormat
     ova: bool
+    direct: bool
 
 
 def _upload_new(
@@ -97,6 +101,7 @@ def _upload_new(
                 sha256=sha256,
                 source_format=brought.source_format,
                 ova=brought.ova,
+                direct=brought.direct,
                 keep=keep,
                 progress=progress,
                 **attributes,
@@ -116,6 +121,7 @@ def _upload_disk(session: Session, brought: _Brought, image: str, disk: int) -> 
                 sha256=sha256,
                 source_format=brought.source_format,
                 ova=brought.ova,
+                direct=brought.direct,
                 progress=progress,
             )
 

@@ -16,6 +16,7 @@ from ims.client.disk_format import guess_format
 from ims.client.errors import DamagedDownload, Declined, Unreachable
 from ims.client.images import NewImageAttributes
 from ims.client.operations import OperationCalls
+from ims.client.parts import bring_parts
 from ims.client.repetition import Patience
 from ims.client.transfers import TransferCalls
 from ims.client.uploads import UploadCalls
@@ -42,6 +43,8 @@ PATIENCE_SECONDS: Final = 60.0
 
 _STEP_BYTES: Final = 1024 * 1024
 """What the parts of a parallel download are whole numbers of."""
+_PARTS_AT_ONCE: Final = 16
+"""Of how many parts URLs are asked for at once: few enough to be brought while the URLs are good."""
 _LONGEST_FILE_NAME: Final = 255
 
 
@@ -57,6 +60,7 @@ class FileCalls(TransferCalls, UploadCalls, OperationCalls):
         sha256: str = "",
         source_format: DiskFormat = Disk.FORMAT_UNSPECIFIED,
         ova: bool = False,
+        direct: bool = False,
         patience_seconds: float = PATIENCE_SECONDS,
         progress: Progress | None = None,
     ) -> FinishUploadResponse:
@@ -68,7 +72,8 @@ class FileCalls(TransferCalls, UploadCalls, OperationCalls):
         then, unless the service has ended it.
 
         With a `source_format` that is not the disk's, or an OVA, the service converts what has arrived,
-        and this waits for it, however long that takes.
+        and this waits for it, however long that takes. A direct upload goes to the store itself, some
+        parts at the same time, where the deployment has such a one.
         """
         path = Path(path)
         sha256 = sha256 or sha256_of(path)
@@ -83,11 +88,14 @@ class FileCalls(TransferCalls, UploadCalls, OperationCalls):
                 disk_index=disk_index,
                 source_format=source_format,
                 ova=ova,
+                direct=direct,
             )
             upload = _patiently(start, patience)
             while True:
                 try:
-                    if upload.received_bytes < size_bytes:
+                    if upload.direct:
+                        self._bring_parts(upload, file, patience, progress)
+                    elif upload.received_bytes < size_bytes:
                         chunks = _chunks(file, size_bytes, progress, from_bytes=upload.received_bytes)
                         upload = self.write_upload(upload, chunks)
                     if not (upload.source_format or upload.ova):
@@ -98,6 +106,26 @@ class FileCalls(TransferCalls, UploadCalls, OperationCalls):
                     upload = self._after(trouble, upload, patience)
         image = self.made_image(operation)
         return FinishUploadResponse(image=image, disk=image.disks[disk_index])
+
+    def _bring_parts(
+        self, upload: Upload, file: BinaryIO, patience: Patience, progress: Progress | None
+    ) -> None:
+        """Bring every part of a direct upload that has not arrived."""
+        done = Counter(bytes=upload.received_bytes)
+        telling = threading.Lock()
+
+        def sent(count: int) -> None:
+            with telling:
+                done["bytes"] += count
+                if progress is not None:
+                    progress(done["bytes"], upload.size_bytes)
+
+        last = 0
+        while parts := self.create_part_urls(upload, max_parts=_PARTS_AT_ONCE).parts:
+            if parts[0].number <= last:
+                raise Unreachable("The store has not kept a part that it has taken.")
+            bring_parts(file, parts, sent=sent, kept=patience.has_moved)
+            last = parts[-1].number
 
     def _after(self, trouble: Declined | Unreachable, upload: Upload, patience: Patience) -> Upload:
         """Return how far an upload has come when a go has failed. Raises what ends the upload."""
@@ -248,6 +276,7 @@ class FileCalls(TransferCalls, UploadCalls, OperationCalls):
         sha256: str = "",
         source_format: DiskFormat = Disk.FORMAT_UNSPECIFIED,
         ova: bool = False,
+        direct: bool = False,
         keep: bool = False,
         progress: Progress | None = None,
         **attributes: Unpack[NewImageAttributes],
@@ -274,6 +303,7 @@ class FileCalls(TransferCalls, UploadCalls, OperationCalls):
                 sha256=sha256,
                 source_format=source_format,
                 ova=ova,
+                direct=direct,
                 progress=progress,
             ).image
         except BaseException as error:

@@ -8,6 +8,8 @@ from ims.client.images import ImageCalls
 from ims.client.vocabulary import Disk, DiskFormat, FinishUploadResponse, Image, Upload
 from ims.v1.upload_service_pb2 import (
     AbortUploadRequest,
+    CreatePartUrlsRequest,
+    CreatePartUrlsResponse,
     FinishUploadRequest,
     GetUploadRequest,
     StartUploadRequest,
@@ -27,12 +29,14 @@ class UploadCalls(ImageCalls):
         disk_index: int = 0,
         source_format: DiskFormat = Disk.FORMAT_UNSPECIFIED,
         ova: bool = False,
+        direct: bool = False,
         request_id: str = "",
     ) -> Upload:
         """Start the upload of a disk; the same again is that upload as it is.
 
         A file of another format than the disk's, or an OVA, is brought like any other; then it is
-        `import_upload` that takes it, and not `finish_upload`.
+        `import_upload` that takes it, and not `finish_upload`. A direct upload is brought to the URLs of
+        `create_part_urls`, and not with `write_upload`.
         """
         request = StartUploadRequest(
             image_id=image_id,
@@ -41,6 +45,7 @@ class UploadCalls(ImageCalls):
             sha256=sha256,
             source_format=source_format,
             ova=ova,
+            direct=direct,
             request_id=request_id,
         )
         return self._call(self._uploads.StartUpload, request).upload
@@ -63,6 +68,24 @@ class UploadCalls(ImageCalls):
         return self._send(
             self._uploads.WriteUpload, WriteUploadRequest(start=start), map(_counted, chunks)
         ).upload
+
+    def create_part_urls(
+        self, upload: Upload, *, first_number: int = 0, max_parts: int = 0, valid_seconds: int = 0
+    ) -> CreatePartUrlsResponse:
+        """Return URLs at which the parts of a direct upload are PUT that have not arrived.
+
+        From a number on (0: from the first), of 1 to 1,000 parts (0: 100); they are good for 1 to 3600
+        seconds (0: 300). Where there is none from the first on, `finish_upload` is called.
+        """
+        request = CreatePartUrlsRequest(
+            image_id=upload.image_id,
+            disk_index=upload.disk_index,
+            upload_id=upload.id,
+            first_number=first_number,
+            max_parts=max_parts,
+            valid_seconds=valid_seconds,
+        )
+        return self._call(self._uploads.CreatePartUrls, request)
 
     def get_upload(self, image_id: str, *, disk_index: int = 0, upload_id: str = "") -> Upload:
         """Return an upload, and how far it has come; without an id, the one that fills the disk now."""

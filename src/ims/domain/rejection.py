@@ -164,6 +164,7 @@ class Reason(StrEnum):
     UNSAFE_IMAGE_FILE = auto()
     UPLOAD_INCOMPLETE = auto()
     UPLOAD_NEEDS_CONVERSION = auto()
+    UPLOAD_MODE_MISMATCH = auto()
     # can the file be fetched
     IMPORT_SOURCE_FORBIDDEN = auto()
     IMPORT_SOURCE_REFUSED = auto()

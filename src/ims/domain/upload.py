@@ -1,5 +1,6 @@
 """An upload that can be interrupted and gone on with."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,6 +14,17 @@ class Findings:
 
     sha256: str
     report: DiskFileReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartOfUpload:
+    """A part of the bytes that are brought to the store itself."""
+
+    number: int
+    """1 for the first."""
+    offset_bytes: int
+    """Where it begins in the file."""
+    length_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +43,10 @@ class Upload:
     """What the file is that is brought; None where it is what the disk is to be."""
     ova: bool = False
     """Whether it is an OVA, of which the disk is taken."""
+    part_bytes: int = 0
+    """How large the parts are that come to the store itself, but for the last; 0 where none do."""
+    store_upload_id: str = ""
+    """What the store calls the upload that those parts are of; empty before it has begun."""
     wrapped_data_key: bytes = b""
     """The data key that its blob is encrypted with, itself encrypted; empty when it is not."""
     seal_runs: tuple[SealRun, ...] = ()
@@ -42,6 +58,17 @@ class Upload:
     """When it ends unless somebody goes on with it; None once it is finished."""
     finished: bool = False
     """Whether the disk has its bytes."""
+
+    @property
+    def direct(self) -> bool:
+        """Whether its bytes are brought to the store itself."""
+        return self.part_bytes > 0
+
+    def parts(self) -> Iterator[PartOfUpload]:
+        """Yield the parts of a direct upload, in the order of their numbers."""
+        for number, offset_bytes in enumerate(range(0, self.size_bytes, self.part_bytes), 1):
+            length_bytes = min(self.part_bytes, self.size_bytes - offset_bytes)
+            yield PartOfUpload(number=number, offset_bytes=offset_bytes, length_bytes=length_bytes)
 
     @property
     def is_converted(self) -> bool:

@@ -11,7 +11,7 @@ from ims.repository.backend import UnusableDatabase
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD: Final = "0011"
+HEAD: Final = "0012"
 """The revision that this version of the service works with."""
 
 

@@ -176,6 +176,10 @@ uploads = Table(
     # What the file is, where the disk is to be something else; NULL where it is what the disk is.
     Column("source_format", _text(16)),
     Column("ova", Boolean, nullable=False, server_default=false()),
+    # How large the parts are that are brought to the store itself, 0 where none are, and what the store
+    # calls the upload that they are of.
+    Column("part_bytes", Integer, nullable=False, server_default="0"),
+    Column("store_upload_id", Text),
 )
 
 # Blobs that more than one disk names, and by how many. One that is not here is named by one at the most.

@@ -10,10 +10,11 @@ from ims.domain.disk_file import DiskFileReport
 from ims.domain.image import BlobKey, DiskFormat, ImageId
 from ims.domain.upload import Findings, Upload
 from ims.repository.seal_runs import to_documents, to_seal_runs
+from ims.repository.statement import Statement
 from ims.repository.tables import pending_blobs, uploads
 from ims.repository.times import from_microseconds
 
-_WRITERS = sa.select(uploads.c.writers).where(uploads.c.blob_key == sa.bindparam("key"))
+_WRITERS = Statement(sa.select(uploads.c.writers).where(uploads.c.blob_key == sa.bindparam("key")))
 
 
 class UploadRepository:
@@ -36,6 +37,7 @@ class UploadRepository:
                 findings=None,
                 source_format=upload.source_format,
                 ova=upload.ova,
+                part_bytes=upload.part_bytes,
             )
         )
 
@@ -51,8 +53,8 @@ class UploadRepository:
 
     def writers(self, blob_key: BlobKey) -> int | None:
         """Return how many writers an upload has had; None when there is no such upload any more."""
-        writers: int | None = self._connection.execute(_WRITERS, {"key": blob_key}).scalar()
-        return writers
+        rows = _WRITERS.rows(self._connection, {"key": blob_key})
+        return rows[0][0] if rows else None
 
     def take_over(self, upload: Upload) -> None:
         """Note that an upload has one more writer."""
@@ -75,6 +77,18 @@ class UploadRepository:
         )
         return noted.rowcount == 1
 
+    def note_beginning(self, blob_key: BlobKey, store_upload_id: str) -> bool:
+        """Note what the store calls a direct upload that has begun; tell whether it was noted.
+
+        It is not for one that has begun already, or has ended.
+        """
+        noted = self._connection.execute(
+            uploads.update()
+            .where(uploads.c.blob_key == blob_key, uploads.c.store_upload_id.is_(None))
+            .values(store_upload_id=store_upload_id)
+        )
+        return noted.rowcount == 1
+
 
 def _to_upload(row: Any) -> Upload:  # noqa: ANN401 - a row's mapping
     return Upload(
@@ -89,6 +103,8 @@ def _to_upload(row: Any) -> Upload:  # noqa: ANN401 - a row's mapping
         findings=None if row["findings"] is None else _to_findings(json.loads(row["findings"])),
         source_format=row["source_format"] and DiskFormat(row["source_format"]),
         ova=row["ova"],
+        part_bytes=row["part_bytes"],
+        store_upload_id=row["store_upload_id"] or "",
         expire_time=from_microseconds(row["lease_until"]),
     )
 

@@ -62,8 +62,10 @@ from ims.rules.tenants import (
 from ims.rules.trust import SET_TRUST_RULES
 from ims.rules.uploads import (
     ABORT_UPLOAD,
+    BRING_DIRECTLY,
     COMPLETE,
     COMPLETE_UPLOAD,
+    CREATE_PART_URLS,
     GET_UPLOAD,
     GO_ON,
     IMPORT_UPLOAD,
@@ -128,8 +130,9 @@ CATALOGUE: dict[str, tuple[Rule[Any], ...]] = {
     "ReleaseUse": (*REPEAT_CALL, *ACT_FOR_TENANT, *RELEASE_USE),
     "ListUses": (*ACT_FOR_TENANT, *LIST_USES),
     "GetUsage": (*SEE_IMAGE, *GET_USAGE),
-    "StartUpload": (*REPEAT_CALL, *SEE_IMAGE, *START_UPLOAD),
+    "StartUpload": (*REPEAT_CALL, *SEE_IMAGE, *START_UPLOAD, *BRING_DIRECTLY),
     "WriteUpload": (*SEE_IMAGE, *WRITE_UPLOAD, *GO_ON, *RECEIVE_CHUNK, *FINISH_UPLOAD),
+    "CreatePartUrls": (*SEE_IMAGE, *CREATE_PART_URLS, *BRING_DIRECTLY),
     "GetUpload": (*SEE_IMAGE, *GET_UPLOAD),
     "FinishUpload": (*REPEAT_CALL, *SEE_IMAGE, *COMPLETE_UPLOAD, *COMPLETE, *FINISH_UPLOAD),
     "AbortUpload": (*REPEAT_CALL, *SEE_IMAGE, *ABORT_UPLOAD),

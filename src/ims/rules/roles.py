@@ -74,6 +74,7 @@ SUFFICIENT_ROLES: Final[dict[str, frozenset[Role]]] = {
     # UploadService
     "StartUpload": _THOSE_WHO_BRING_IMAGES,
     "WriteUpload": _THOSE_WHO_BRING_IMAGES,
+    "CreatePartUrls": _THOSE_WHO_BRING_IMAGES,
     "GetUpload": _THOSE_WHO_BRING_IMAGES,
     "FinishUpload": _THOSE_WHO_BRING_IMAGES,
     "AbortUpload": _THOSE_WHO_BRING_IMAGES,

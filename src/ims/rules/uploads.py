@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ims.domain.image import Image
 from ims.domain.rejection import Category, Reason
 from ims.domain.upload import Upload
 from ims.rules.engine import Breach, Rule, breach, rule
@@ -41,10 +42,67 @@ GET_UPLOAD: tuple[Rule[FoundUpload], ...] = (
     only_members_upload_files_of_their_own,
     every_field_can_be_read,
 )
-WRITE_UPLOAD: tuple[Rule[FoundUpload], ...] = (
+RESUME_UPLOAD: tuple[Rule[FoundUpload], ...] = (
     *GET_UPLOAD,
     a_stored_disk_is_not_filled_again,
     the_key_of_an_encrypted_image_is_usable,
+)
+
+
+@rule("7.8", Reason.UPLOAD_MODE_MISMATCH, Category.AGAINST_RULES)
+def a_direct_upload_is_not_written_to_the_service(attempt: FoundUpload) -> Iterator[Breach]:
+    """The bytes of a direct upload are brought to the store, and not to the service."""
+    if attempt.upload is not None and attempt.upload.direct:
+        yield breach(
+            "The upload was started as a direct one: bring its parts to the URLs of CreatePartUrls.",
+            direct="true",
+        )
+
+
+@rule("7.8", Reason.UPLOAD_MODE_MISMATCH, Category.AGAINST_RULES)
+def only_a_direct_upload_is_brought_to_the_store(attempt: FoundUpload) -> Iterator[Breach]:
+    """Only a direct upload has URLs that its bytes are brought to."""
+    if attempt.upload is not None and not attempt.upload.direct:
+        yield breach(
+            "The upload was not started as a direct one: bring its bytes with WriteUpload.",
+            direct="false",
+        )
+
+
+WRITE_UPLOAD: tuple[Rule[FoundUpload], ...] = (
+    *RESUME_UPLOAD,
+    a_direct_upload_is_not_written_to_the_service,
+)
+CREATE_PART_URLS: tuple[Rule[FoundUpload], ...] = (
+    *RESUME_UPLOAD,
+    only_a_direct_upload_is_brought_to_the_store,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectUploadAttempt:
+    """Somebody wants to bring a disk's bytes to the store itself."""
+
+    image: Image
+    store_gives_urls: bool
+    """Whether there is such a store, and the deployment lets it."""
+
+
+@rule("7.8", Reason.DIRECT_TRANSFER_UNAVAILABLE, Category.AGAINST_RULES)
+def only_plain_bytes_are_brought_directly_to_a_store_for_it(
+    attempt: DirectUploadAttempt,
+) -> Iterator[Breach]:
+    """Bytes are brought directly where the store takes them, and they are not to be encrypted."""
+    if attempt.store_gives_urls and not attempt.image.encrypted:
+        return
+    yield breach(
+        "These bytes cannot be brought to their store directly; upload them to the service.",
+        encrypted="true" if attempt.image.encrypted else "false",
+    )
+
+
+BRING_DIRECTLY: tuple[Rule[DirectUploadAttempt], ...] = (
+    only_plain_bytes_are_brought_directly_to_a_store_for_it,
 )
 
 
@@ -63,7 +121,7 @@ COMPLETE_UPLOAD: tuple[Rule[FoundUpload], ...] = (
     the_key_of_an_encrypted_image_is_usable,
     what_is_to_be_converted_is_imported,
 )
-IMPORT_UPLOAD: tuple[Rule[FoundUpload], ...] = WRITE_UPLOAD
+IMPORT_UPLOAD: tuple[Rule[FoundUpload], ...] = RESUME_UPLOAD
 ABORT_UPLOAD: tuple[Rule[FoundUpload], ...] = (*GET_UPLOAD, a_stored_disk_is_not_filled_again)
 
 

@@ -257,9 +257,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
     ) -> pb.CreateDownloadUrlResponse:
         caller, reading = current_caller(), RequestReading(request)
         image_id = image_id_of(request)
-        valid = reading.seconds(
-            "valid_seconds", request.valid_seconds, default=_URL_SECONDS, longest=_LONGEST_URL_SECONDS
-        )
+        valid = reading.url_seconds(request.valid_seconds)
         tenant_id = reading.tenant_id("tenant_id", request.tenant_id)
         made = image_data.create_download_url(
             self._deployment,
@@ -442,8 +440,6 @@ def _uploaded(finished: image_data.Finished) -> pb.UploadImageDataResponse:
 
 _GOT: Final = pb.GetImageResponse.IMAGE_FIELD_NUMBER
 _LISTED: Final = pb.ListImagesResponse.IMAGES_FIELD_NUMBER
-_URL_SECONDS: Final = 300
-_LONGEST_URL_SECONDS: Final = 3600
 _CHUNK: Final = pb.DownloadImageDataResponse.CHUNK_FIELD_NUMBER
 
 

@@ -43,6 +43,9 @@ for requests that are nothing but a million empty items: to tell what is wrong w
 
 _REQUEST_ID_FIELD: Final = "request_id"
 
+_URL_SECONDS: Final = 300
+_LONGEST_URL_SECONDS: Final = 3600
+
 DEFAULT_PAGE_SIZE: Final = 50
 MAX_PAGE_SIZE: Final = 1000
 
@@ -127,12 +130,17 @@ class RequestReading:
             self.problem(path, f"it is 0 or more, not {value}.", value=value)
         return value
 
-    def seconds(self, path: str, value: int, *, default: int, longest: int) -> timedelta:
-        """Return for how long: 1 to so many seconds; the default where it is 0."""
-        if 0 <= value <= longest:
-            return timedelta(seconds=value or default)
-        self.problem(path, f"it is 1 to {longest}, not {value}.", value=value, longest=longest)
-        return timedelta(seconds=default)
+    def url_seconds(self, value: int) -> timedelta:
+        """Return for how long a URL is asked."""
+        seconds = self.counted("valid_seconds", value, default=_URL_SECONDS, most=_LONGEST_URL_SECONDS)
+        return timedelta(seconds=seconds)
+
+    def counted(self, path: str, value: int, *, default: int, most: int) -> int:
+        """Return a number from 1 on; the default where it is 0."""
+        if 0 <= value <= most:
+            return value or default
+        self.problem(path, f"it is 1 to {most}, not {value}.", value=value, most=most)
+        return default
 
     def time(self, message: Message, field: str, *, at: str = "") -> datetime | None:
         """Return a time, rounded up to a microsecond; None where it is not said.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Final
 
 import google_crc32c
 import grpc
@@ -12,12 +13,16 @@ from ims.servicers.messages import disk_message, image_message, read_announcemen
 from ims.servicers.once import once, once_finished
 from ims.servicers.operation_messages import read_source_format
 from ims.servicers.reading import RequestReading, image_id_of
-from ims.use_cases import resumable_uploads
+from ims.use_cases import part_urls, resumable_uploads
 from ims.use_cases.deployment import Deployment, ask_for_key_of
 from ims.use_cases.image_data import Finished
 from ims.use_cases.resumable_uploads import Received, UploadedFile
 from ims.v1 import image_pb2, upload_pb2, upload_service_pb2_grpc
 from ims.v1 import upload_service_pb2 as pb
+
+_PARTS: Final = 100
+_MOST_PARTS_AT_ONCE: Final = 1_000
+_MOST_PARTS: Final = 10_000
 
 
 class UploadServicer(upload_service_pb2_grpc.UploadServiceServicer):
@@ -44,6 +49,7 @@ class UploadServicer(upload_service_pb2_grpc.UploadServiceServicer):
             disk_index=request.disk_index,
             announced=announced,
             file=UploadedFile(format=source_format, ova=request.ova),
+            direct=request.direct,
             problems=reading.problems,
         )
         return pb.StartUploadResponse(upload=_upload_message(received))
@@ -68,6 +74,38 @@ class UploadServicer(upload_service_pb2_grpc.UploadServiceServicer):
             problems=reading.problems,
         )
         return pb.WriteUploadResponse(upload=_upload_message(received))
+
+    def CreatePartUrls(
+        self, request: pb.CreatePartUrlsRequest, context: grpc.ServicerContext
+    ) -> pb.CreatePartUrlsResponse:
+        reading = RequestReading(request)
+        made = part_urls.create_part_urls(
+            self._deployment,
+            caller=current_caller(),
+            image_id=image_id_of(request),
+            disk_index=request.disk_index,
+            upload_id=request.upload_id,
+            first_number=reading.counted(
+                "first_number", request.first_number, default=1, most=_MOST_PARTS
+            ),
+            max_parts=reading.counted(
+                "max_parts", request.max_parts, default=_PARTS, most=_MOST_PARTS_AT_ONCE
+            ),
+            valid=reading.url_seconds(request.valid_seconds),
+            problems=reading.problems,
+        )
+        return pb.CreatePartUrlsResponse(
+            parts=(
+                pb.CreatePartUrlsResponse.Part(
+                    number=each.part.number,
+                    offset_bytes=each.part.offset_bytes,
+                    length_bytes=each.part.length_bytes,
+                    url=each.url,
+                )
+                for each in made.urls
+            ),
+            expire_time=timestamp(made.expire_time),
+        )
 
     def GetUpload(
         self, request: pb.GetUploadRequest, context: grpc.ServicerContext
@@ -141,6 +179,7 @@ def _upload_message(received: Received) -> upload_pb2.Upload:
         expire_time=timestamp(upload.expire_time),
         source_format=image_pb2.Disk.Format.Value(upload.source_format or "FORMAT_UNSPECIFIED"),
         ova=upload.ova,
+        direct=upload.direct,
     )
 
 

@@ -8,7 +8,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from ims.blob_store.exports import ExportBuckets
-from ims.blob_store.interface import DownloadUrls, ResumableBlobStore
+from ims.blob_store.interface import DownloadUrls, PartUrls, ResumableBlobStore
 from ims.disk_files.conversion import Converter
 from ims.domain.caller import Caller
 from ims.domain.export import ExportedObject
@@ -50,6 +50,10 @@ class Deployment:
     """None where bytes are read through the service alone."""
     longest_url: timedelta = timedelta(hours=1)
     """How long a URL is good at the most."""
+    part_urls: PartUrls | None = None
+    """None where the store takes bytes from the service alone."""
+    longest_part_url: timedelta = timedelta(0)
+    """How long a URL of a part is good at the most; 0 where none is given out."""
     keys: KeyProvider
     directory_closed: bool = False
     """Whether there are no other tenants than those that the directory names (law 3.9)."""

@@ -25,11 +25,13 @@ from ims.rules.uploads import (
     COMPLETE_UPLOAD,
     GET_UPLOAD,
     GO_ON,
+    RESUME_UPLOAD,
     WRITE_UPLOAD,
     FoundUpload,
     Progress,
 )
 from ims.use_cases.deployment import Deployment, in_one_transaction, key_is_usable, see, see_locked
+from ims.use_cases.direct_parts import brought_bytes, part_urls_for
 from ims.use_cases.image_data import (
     Finish,
     Finished,
@@ -118,11 +120,12 @@ def start_upload(
     disk_index: int,
     announced: Announcement,
     file: UploadedFile = AS_THE_DISK,
+    direct: bool = False,
     problems: Problems = (),
 ) -> Received:
     """Start the upload of a disk; what has been started like that is returned as it is."""
-    go = _start(deployment, caller, image_id, disk_index, announced, file, problems)
-    begun = go.upload.writers > 0
+    go = _start(deployment, caller, image_id, disk_index, announced, file, direct, problems)
+    begun = go.upload.writers > 0 or bool(go.upload.store_upload_id)
     received_bytes = _received_bytes(deployment, go) if begun else 0
     return Received(upload=go.upload, received_bytes=received_bytes)
 
@@ -136,6 +139,7 @@ def _start(
     disk_index: int,
     announced: Announcement,
     file: UploadedFile,
+    direct: bool,  # noqa: FBT001 - handed on
     problems: Problems,
 ) -> Go:
     image = see_locked(deployment, tx, caller, image_id).image
@@ -143,15 +147,22 @@ def _start(
     attempt = upload_attempt(deployment, tx, caller, image, disk_index, announced, upload_id, problems)
     if attempt.disk is not None and attempt.disk.state is DiskState.SAVING:
         running = tx.uploads.find(BlobKey(attempt.disk.upload_id))
-        if running is not None and _is_the_same(running, announced, file, attempt.disk):
+        if (
+            running is not None
+            and running.direct == direct
+            and _is_the_same(running, announced, file, attempt.disk)
+        ):
             upload_id = attempt.disk.upload_id
-            return _found(deployment, tx, caller, image, disk_index, upload_id, problems, WRITE_UPLOAD)
+            return find_upload(
+                deployment, tx, caller, image, disk_index, upload_id, problems, RESUME_UPLOAD
+            )
     until = deployment.now() + deployment.upload_patience
     reserved = reserve(deployment, tx, attempt, action=Action.START_UPLOAD, until=until)
-    found = file.format_for(reserved.disk)
-    if found is not reserved.disk.format:
+    brought = file.format_for(reserved.disk)
+    if brought is not reserved.disk.format:
         # Rather than when everything has been brought.
-        deployment.converter.require(found, reserved.disk.format)
+        deployment.converter.require(brought, reserved.disk.format)
+    part_urls = part_urls_for(deployment, image) if direct else None
     blob_key = BlobKey(upload_id)
     wrapped_data_key = b""
     if image.encryption_key_id is not None:
@@ -163,8 +174,9 @@ def _start(
         disk_index=disk_index,
         size_bytes=announced.size_bytes,
         sha256=announced.sha256,
-        source_format=None if found is reserved.disk.format else found,
+        source_format=None if brought is reserved.disk.format else brought,
         ova=file.ova,
+        part_bytes=0 if part_urls is None else part_urls.part_bytes(announced.size_bytes),
         wrapped_data_key=wrapped_data_key,
         expire_time=until,
     )
@@ -193,7 +205,7 @@ def get_upload(
     """Return an upload of a disk (without an id: the one that fills it now), and how far it has come."""
     with deployment.database.reading() as reading:
         image = see(deployment, reading, caller, image_id).image
-        go = _found(deployment, reading, caller, image, disk_index, upload_id, problems, GET_UPLOAD)
+        go = find_upload(deployment, reading, caller, image, disk_index, upload_id, problems, GET_UPLOAD)
     return Received(upload=go.upload, received_bytes=_received_bytes(deployment, go))
 
 
@@ -235,7 +247,7 @@ def _abort(
     problems: Problems,
 ) -> tuple[View, BlobKey]:
     view = see_locked(deployment, tx, caller, image_id)
-    go = _found(deployment, tx, caller, view.image, disk_index, upload_id, problems, ABORT_UPLOAD)
+    go = find_upload(deployment, tx, caller, view.image, disk_index, upload_id, problems, ABORT_UPLOAD)
     blob_key = go.upload.blob_key
     emptied = empty_the_disk_of(
         deployment, tx, view.image, blob_key, action=Action.ABORT_UPLOAD, by=caller
@@ -245,7 +257,7 @@ def _abort(
     return replace(view, image=emptied), blob_key
 
 
-def _found(
+def find_upload(
     deployment: Deployment,
     reading: Reading,
     caller: Caller,
@@ -290,14 +302,16 @@ def _upload_of(reading: Reading, image: Image, disk: Disk, upload_id: str) -> Up
 def _received_bytes(deployment: Deployment, go: Go) -> int:
     """Return how many of an upload's bytes are kept, from the first one on."""
     upload = go.upload
-    if upload.finished or _is_whole(deployment, upload):
+    if upload.finished or is_whole(deployment, upload):
         return upload.size_bytes
+    if upload.direct:
+        return brought_bytes(deployment, upload)
     if go.image.encrypted:
         return sealed.kept_bytes(deployment.blobs, upload.blob_key)
     return deployment.blobs.kept_bytes(upload.blob_key)
 
 
-def _is_whole(deployment: Deployment, upload: Upload) -> bool:
+def is_whole(deployment: Deployment, upload: Upload) -> bool:
     """Whether a writer has committed the upload's blob, which it does with the last byte."""
     try:
         deployment.blobs.size_bytes(upload.blob_key)
@@ -331,7 +345,7 @@ def write_upload(
         try:
             received_bytes = _take_in(deployment, go, offset_bytes, chunks)
         finally:
-            _wait_for_more(deployment, go.upload)
+            wait_for_more(deployment, go.upload)
     with deployment.database.reading() as reading:
         upload = reading.uploads.find(go.upload.blob_key) or go.upload
     return Received(upload=upload, received_bytes=received_bytes)
@@ -350,7 +364,7 @@ def take_over(
 ) -> Go:
     """Become the upload's last writer, unless it is finished: whoever was it finds itself superseded."""
     image = see_locked(deployment, tx, caller, image_id).image
-    go = _found(deployment, tx, caller, image, disk_index, upload_id, problems, rules)
+    go = find_upload(deployment, tx, caller, image, disk_index, upload_id, problems, rules)
     if go.upload.finished:
         return go
     tx.uploads.take_over(go.upload)
@@ -359,7 +373,7 @@ def take_over(
     return replace(go, upload=upload)
 
 
-def _wait_for_more(deployment: Deployment, upload: Upload) -> None:
+def wait_for_more(deployment: Deployment, upload: Upload) -> None:
     """Have an upload live on for as long as one that nobody goes on with does."""
     until = deployment.now() + deployment.upload_patience
     try:
@@ -373,7 +387,7 @@ def _wait_for_more(deployment: Deployment, upload: Upload) -> None:
 
 def _take_in(deployment: Deployment, go: Go, offset_bytes: int, chunks: Iterator[bytes]) -> int:
     """Write what arrives; return how many bytes of the upload there are by then."""
-    writer = None if _is_whole(deployment, go.upload) else _open_writer(deployment, go)
+    writer = None if is_whole(deployment, go.upload) else _open_writer(deployment, go)
     if writer is None:
         _go_on(go, offset_bytes, go.upload.size_bytes)
         for chunk in chunks:
@@ -548,7 +562,11 @@ def _finished(deployment: Deployment, caller: Caller, image_id: ImageId, stored:
 
 def complete(deployment: Deployment, go: Go) -> None:
     """See to it that the upload's blob is committed. Raises Rejection when bytes are missing."""
-    writer = None if _is_whole(deployment, go.upload) else _open_writer(deployment, go)
+    if go.upload.direct:
+        if not is_whole(deployment, go.upload):
+            _commit_parts(deployment, go)
+        return
+    writer = None if is_whole(deployment, go.upload) else _open_writer(deployment, go)
     if writer is None:
         return
     try:
@@ -559,6 +577,18 @@ def complete(deployment: Deployment, go: Go) -> None:
         raise superseded(go.disk.index) from error
     finally:
         writer.suspend()
+
+
+def _commit_parts(deployment: Deployment, go: Go) -> None:
+    progress = Progress(upload=go.upload, received_bytes=brought_bytes(deployment, go.upload))
+    enforce(COMPLETE, progress)
+    assert deployment.part_urls is not None  # or nothing would have been brought
+    try:
+        deployment.part_urls.finish(go.upload.blob_key, go.upload.store_upload_id)
+    except BlobDeleted as error:
+        raise superseded(go.disk.index) from error
+    except BlobBusy as error:
+        raise _busy() from error
 
 
 def _read_again(deployment: Deployment, go: Go) -> Findings:

@@ -1,0 +1,35 @@
+"""The parts of direct uploads: what others bring to the store itself."""
+
+from ims.blob_store.interface import BlobDeleted, PartUrls
+from ims.domain.image import Image
+from ims.domain.upload import Upload
+from ims.rules.engine import enforce
+from ims.rules.uploads import BRING_DIRECTLY, DirectUploadAttempt
+from ims.use_cases.deployment import Deployment
+
+
+def part_urls_for(deployment: Deployment, image: Image) -> PartUrls:
+    """Return what an image's bytes are brought to the store with.
+
+    Raises Rejection DIRECT_TRANSFER_UNAVAILABLE.
+    """
+    gives_urls = deployment.part_urls is not None and bool(deployment.longest_part_url)
+    enforce(BRING_DIRECTLY, DirectUploadAttempt(image=image, store_gives_urls=gives_urls))
+    assert deployment.part_urls is not None  # or the rule would have been broken
+    return deployment.part_urls
+
+
+def arrived_parts(deployment: Deployment, upload: Upload) -> dict[int, int]:
+    """Return how many bytes each part of a direct upload has that has arrived."""
+    if deployment.part_urls is None or not upload.store_upload_id:
+        return {}
+    try:
+        return deployment.part_urls.arrived(upload.blob_key, upload.store_upload_id)
+    except BlobDeleted:
+        return {}
+
+
+def brought_bytes(deployment: Deployment, upload: Upload) -> int:
+    """Return how many bytes the parts of a direct upload have that have arrived."""
+    arrived = arrived_parts(deployment, upload)
+    return sum(arrived.get(part.number, 0) for part in upload.parts())
