@@ -97,6 +97,29 @@ def listed(database: Database, viewer: TenantId, size: int = 100, **image_filter
     return [view.image.name for view in page.items]
 
 
+class TestIncompleteArrivals:
+    def test_they_are_copies_of_which_nothing_has_come_for_long(self, database):
+        copy = Source(kind=SourceKind.IMAGE, id="there")
+        waiting = an_image(
+            id=ImageId("a"),
+            state=ImageState.QUEUED,
+            declared_by=TenantId("region-2"),
+            source=copy,
+            update_time=A_MOMENT,
+        )
+        others = (
+            replace(waiting, id=ImageId("b"), name="b", update_time=A_MOMENT + timedelta(seconds=1)),
+            replace(waiting, id=ImageId("c"), name="c", declared_by=None),
+            replace(waiting, id=ImageId("d"), name="d", source=Source(kind=SourceKind.ECS, id="ecs-1")),
+            replace(waiting, id=ImageId("e"), name="e", state=ImageState.ACTIVE),
+        )
+        put(database, waiting, *others)
+
+        with database.reading() as reading:
+            assert reading.images.incomplete_arrivals(since=JUST_BEFORE) == ()
+            assert reading.images.incomplete_arrivals(since=A_MOMENT) == (waiting.id,)
+
+
 class TestRecords:
     def test_an_image_comes_back_as_it_was_put_in(self, database):
         put(database, EVERYTHING)

@@ -307,13 +307,18 @@ class ImageRepository:
         return tuple(ImageId(value) for value in self._connection.execute(query).scalars())
 
     def incomplete_arrivals(self, *, since: datetime) -> tuple[ImageId, ...]:
-        """Return the images that services bring, and have brought nothing of since a time or before."""
-        query = sa.select(images.c.id).where(
+        """Return the copies that other regions bring, but have brought nothing of since a time."""
+        query = sa.select(images.c.id, images.c.source).where(
             images.c.state == ImageState.QUEUED,
             images.c.declared_by.is_not(None),
             images.c.update_time <= to_microseconds(since),
         )
-        return tuple(ImageId(value) for value in self._connection.execute(query).scalars())
+        # What a service of this region has declared waits for as long as that likes: it is no copy.
+        return tuple(
+            ImageId(image_id)
+            for image_id, source in self._connection.execute(query)
+            if _to_source(json.loads(source)).kind is SourceKind.IMAGE
+        )
 
     def batch(
         self,
@@ -388,7 +393,7 @@ class ImageRepository:
             "caller": caller,
             "now": to_microseconds(now),
         }
-        return self._connection.execute(_MAY_BE_READ, parameters).scalar() is not None
+        return bool(_MAY_BE_READ.rows(self._connection, parameters))
 
     def list(
         self,
@@ -577,22 +582,24 @@ def _listed_of(image: Image) -> dict[str, Any]:
     }
 
 
-_MAY_BE_READ = sa.select(sa.literal(1)).where(
-    images.c.id == sa.bindparam("id"),
-    images.c.state == ImageState.ACTIVE,
-    sa.or_(
-        images.c.owner == sa.bindparam("tenant_id"),
-        images.c.public,
-        sa.exists().where(
-            shares.c.image_id == images.c.id,
-            shares.c.tenant_id == sa.bindparam("tenant_id"),
-            shares.c.status == ShareStatus.ACCEPTED,
-            lasts(shares),
-            sa.not_(is_suspended(images.c.owner)),
+_MAY_BE_READ = Statement(
+    sa.select(sa.literal(1)).where(
+        images.c.id == sa.bindparam("id"),
+        images.c.state == ImageState.ACTIVE,
+        sa.or_(
+            images.c.owner == sa.bindparam("tenant_id"),
+            images.c.public,
+            sa.exists().where(
+                shares.c.image_id == images.c.id,
+                shares.c.tenant_id == sa.bindparam("tenant_id"),
+                shares.c.status == ShareStatus.ACCEPTED,
+                lasts(shares),
+                sa.not_(is_suspended(images.c.owner)),
+            ),
         ),
-    ),
-    sa.not_(is_suspended(sa.bindparam("tenant_id"))),
-    sa.not_(is_suspended(sa.bindparam("caller"))),
+        sa.not_(is_suspended(sa.bindparam("tenant_id"))),
+        sa.not_(is_suspended(sa.bindparam("caller"))),
+    )
 )
 
 
