@@ -4,6 +4,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import random
 import statistics
 import subprocess
 import time
@@ -34,6 +35,8 @@ KEY = KeyId("bench")
 TRANSFERS = 16
 PAUSE_SECONDS = 0.1
 """Between two chunks of one of many downloads: some 10 MiB a second each, as over a network."""
+_SETTLED_SECONDS = 1
+"""How long they run before anything is measured: what a client takes ahead comes at once."""
 OPTIONS = [("grpc.max_receive_message_length", 8 * MIB)]
 
 
@@ -248,6 +251,7 @@ def _downloads(server: Server, image_id: str) -> Iterator[None]:
     try:
         for _ in range(TRANSFERS):
             assert running.acquire(timeout=60), "not every download has begun"
+        time.sleep(_SETTLED_SECONDS)
         yield
         assert process.is_alive(), "the downloads have ended before their time"
     finally:
@@ -269,13 +273,14 @@ def _download_until(target: str, image_id: str, running: Semaphore, ended: Event
     with grpc.insecure_channel(target, OPTIONS) as channel:
         stream = channel.unary_stream(method("DownloadImageData"))
         request = request_class("DownloadImageData")(image_id=image_id).SerializeToString()
-        begun = False
+        begun, chance = False, random.Random()
         while not ended.is_set():
             for _ in stream(request, metadata=[("ims-tenant", "bench")]):
                 if not begun:
                     begun = True
                     running.release()
-                if ended.wait(PAUSE_SECONDS):
+                # No two clients at the same beat: sixteen chunks at once every so often is none's load.
+                if ended.wait(chance.uniform(0, 2 * PAUSE_SECONDS)):
                     break
 
 
