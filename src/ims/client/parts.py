@@ -41,12 +41,12 @@ def bring_parts(
     broken_off = threading.Event()
 
     def bring(part: Part) -> None:
-        if broken_off.is_set():
-            return
         try:
             _put(part.url, part.length_bytes, _pieces(file, part, broken_off, sent))
         except _Unreadable as error:
             raise error.reason from None
+        except _BrokenOff:
+            pass  # another part tells why
 
     with ThreadPoolExecutor(PARALLEL) as threads:
         try:
@@ -62,7 +62,9 @@ def _pieces(
     file: BinaryIO, part: Part, broken_off: threading.Event, sent: Callable[[int], object]
 ) -> Iterator[bytes]:
     place, end = part.offset_bytes, part.offset_bytes + part.length_bytes
-    while place < end and not broken_off.is_set():
+    while place < end:
+        if broken_off.is_set():
+            raise _BrokenOff
         try:
             piece = os.pread(file.fileno(), min(_PIECE_BYTES, end - place), place)
             if not piece:
@@ -72,6 +74,10 @@ def _pieces(
         yield piece
         place += len(piece)
         sent(len(piece))
+
+
+class _BrokenOff(Exception):
+    """Another part has failed, so this one is not waited for."""
 
 
 class _Unreadable(Exception):
