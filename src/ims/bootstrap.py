@@ -37,9 +37,9 @@ from ims.servicers.admin_servicer import AdminServicer
 from ims.servicers.admission import Rooms
 from ims.servicers.audit_servicer import AuditServicer
 from ims.servicers.health import HEALTH_SERVICE, Health
+from ims.servicers.image_messages import RENDERER, image_bytes
 from ims.servicers.image_servicer import ImageServicer
 from ims.servicers.interceptors import OutermostInterceptor
-from ims.servicers.messages import RENDERER, image_bytes
 from ims.servicers.operation_messages import exported_bytes
 from ims.servicers.operations_servicer import OperationsServicer
 from ims.servicers.page_tokens import KEY_BYTES

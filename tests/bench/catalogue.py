@@ -43,7 +43,7 @@ from ims.repository import images as image_repository
 from ims.repository import shares as share_repository
 from ims.repository import tables
 from ims.repository.tenants import TenantRepository
-from ims.servicers.messages import RENDERER
+from ims.servicers.image_messages import RENDERER
 
 BIG, LITTLE = TenantId("bench"), TenantId("little")
 """The tenants that call: one owns much of every catalogue, one the same few images in each."""

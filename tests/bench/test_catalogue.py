@@ -7,7 +7,7 @@ from bench.databases import engine_of
 from ims.domain.image import ImageState
 from ims.repository.database import Database
 from ims.repository.tables import metadata
-from ims.servicers.messages import RENDERER
+from ims.servicers.image_messages import RENDERER
 
 
 def everything_in(url):

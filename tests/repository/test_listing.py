@@ -19,7 +19,7 @@ from ims.domain.share import ShareStatus
 from ims.domain.tenant import TenantId
 from ims.repository.database import Database
 from ims.repository.statement import Statement
-from ims.servicers.messages import RENDERER
+from ims.servicers.image_messages import RENDERER
 
 pytestmark = pytest.mark.slow
 

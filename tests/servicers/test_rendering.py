@@ -18,7 +18,7 @@ from conftest import As
 from ims.domain.image import Disk, Image, OperatingSystem, Source
 from ims.domain.share import Share
 from ims.domain.view import ReadyView, View
-from ims.servicers.messages import image_bytes, image_message, render
+from ims.servicers.image_messages import image_bytes, image_message, render
 from ims.use_cases.deployment import Deployment
 from ims.v1 import image_pb2
 

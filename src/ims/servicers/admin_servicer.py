@@ -3,17 +3,17 @@
 import grpc
 
 from ims.servicers.current_call import current_caller
-from ims.servicers.messages import (
-    image_message,
+from ims.servicers.image_messages import image_message
+from ims.servicers.once import once
+from ims.servicers.page_tokens import Listing
+from ims.servicers.reading import RequestReading, image_id_of
+from ims.servicers.tenant_messages import (
     quotas_message,
     read_limits,
     read_tenant_changes,
     read_tenant_filter,
     tenant_message,
 )
-from ims.servicers.once import once
-from ims.servicers.page_tokens import Listing
-from ims.servicers.reading import RequestReading, image_id_of
 from ims.use_cases import images, quotas, tenants
 from ims.use_cases.deployment import Deployment
 from ims.v1 import admin_service_pb2 as pb

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import grpc
 
+from ims.servicers.audit_messages import audit_event_message, read_audit_filter, read_audit_order
 from ims.servicers.current_call import current_caller
-from ims.servicers.messages import audit_event_message, read_audit_filter, read_audit_order
 from ims.servicers.page_tokens import Listing
 from ims.servicers.reading import RequestReading
 from ims.use_cases import audit

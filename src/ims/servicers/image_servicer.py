@@ -12,23 +12,14 @@ from ims.domain.page import PageRequest
 from ims.domain.rejection import Category, Reason, Rejection, reject
 from ims.domain.tenant import TenantId
 from ims.servicers.current_call import current_caller
-from ims.servicers.messages import (
-    disk_message,
-    draft_message,
-    image_bytes,
-    image_message,
-    quotas_message,
+from ims.servicers.image_messages import disk_message, draft_message, image_bytes, image_message
+from ims.servicers.image_requests import (
     read_announcement,
     read_arrival,
     read_changes,
     read_draft,
     read_image_filter,
     read_image_order,
-    read_use,
-    refusal_messages,
-    resolution_message,
-    timestamp,
-    usage_summary_message,
 )
 from ims.servicers.once import once, once_finished
 from ims.servicers.operation_messages import (
@@ -44,6 +35,10 @@ from ims.servicers.operation_messages import (
 from ims.servicers.page_tokens import Listing
 from ims.servicers.reading import RequestReading, image_id_of
 from ims.servicers.ready import field
+from ims.servicers.share_messages import refusal_messages
+from ims.servicers.tenant_messages import quotas_message
+from ims.servicers.times import timestamp
+from ims.servicers.use_messages import read_use, resolution_message, usage_summary_message
 from ims.use_cases import (
     copying,
     exporting,

@@ -14,14 +14,10 @@ from ims.domain.rejection import Category, Reason, reject
 from ims.domain.tenant import Region
 from ims.domain.view import View
 from ims.servicers.errors import internal_status, to_status
-from ims.servicers.messages import (
-    draft_message,
-    read_announcement,
-    read_key_id,
-    read_vault_id,
-    timestamp,
-)
+from ims.servicers.image_messages import draft_message
+from ims.servicers.image_requests import read_announcement, read_key_id, read_vault_id
 from ims.servicers.reading import RequestReading
+from ims.servicers.times import timestamp
 from ims.use_cases.exporting import export_order_of
 from ims.v1 import image_pb2, image_service_pb2, operation_metadata_pb2, upload_service_pb2
 

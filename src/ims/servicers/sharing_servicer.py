@@ -9,8 +9,12 @@ from ims.domain.page import PageRequest, Received
 from ims.domain.share import Share
 from ims.domain.tenant import TenantId
 from ims.servicers.current_call import current_caller
-from ims.servicers.messages import (
-    image_bytes,
+from ims.servicers.image_messages import image_bytes
+from ims.servicers.once import once
+from ims.servicers.page_tokens import Listing
+from ims.servicers.reading import FOREIGN_ID, RequestReading, image_id_of
+from ims.servicers.ready import field
+from ims.servicers.share_messages import (
     read_recipients,
     read_share_changes,
     read_share_filter,
@@ -21,12 +25,8 @@ from ims.servicers.messages import (
     share_message,
     sharing_message,
     trust_rules_message,
-    usage_summary_message,
 )
-from ims.servicers.once import once
-from ims.servicers.page_tokens import Listing
-from ims.servicers.reading import FOREIGN_ID, RequestReading, image_id_of
-from ims.servicers.ready import field
+from ims.servicers.use_messages import usage_summary_message
 from ims.use_cases import sharing, trust
 from ims.use_cases.deployment import Deployment
 from ims.v1 import sharing_service_pb2 as pb

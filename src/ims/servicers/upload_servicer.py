@@ -9,10 +9,12 @@ import grpc
 
 from ims.domain.rejection import Category, Reason, Rejection, reject
 from ims.servicers.current_call import current_caller
-from ims.servicers.messages import disk_message, image_message, read_announcement, timestamp
+from ims.servicers.image_messages import disk_message, image_message
+from ims.servicers.image_requests import read_announcement
 from ims.servicers.once import once, once_finished
 from ims.servicers.operation_messages import read_source_format
 from ims.servicers.reading import RequestReading, image_id_of
+from ims.servicers.times import timestamp
 from ims.use_cases import part_urls, resumable_uploads
 from ims.use_cases.deployment import Deployment, ask_for_key_of
 from ims.use_cases.image_data import Finished

@@ -5,10 +5,10 @@ import grpc
 from ims.domain.image import ImageId
 from ims.domain.registered_use import UseKind
 from ims.servicers.current_call import current_caller
-from ims.servicers.messages import read_consumer, usage_message, use_message
 from ims.servicers.once import once
 from ims.servicers.page_tokens import Listing
 from ims.servicers.reading import RequestReading, image_id_of
+from ims.servicers.use_messages import read_consumer, usage_message, use_message
 from ims.use_cases import registered_uses
 from ims.use_cases.deployment import Deployment
 from ims.v1 import use_service_pb2 as pb
