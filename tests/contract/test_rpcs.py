@@ -24,6 +24,7 @@ from ims.servicers.use_servicer import UseServicer
 from ims.use_cases import (
     audit,
     copying,
+    downloads,
     exporting,
     image_data,
     images,
@@ -50,7 +51,17 @@ SERVICERS = {
 }
 REASONS = described_reasons()
 USE_CASES = (
-    *(audit, copying, images, image_data, operations, quotas, registered_uses, resumable_uploads),
+    *(
+        audit,
+        copying,
+        downloads,
+        images,
+        image_data,
+        operations,
+        quotas,
+        registered_uses,
+        resumable_uploads,
+    ),
     *(exporting, importing, part_urls, region_copying, sharing, tenants, trust, use),
 )
 

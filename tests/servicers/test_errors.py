@@ -30,7 +30,7 @@ from ims.domain.rejection import Category
 from ims.repository import sqlite
 from ims.repository.database import Database
 from ims.servicers.errors import CODES, INTERNAL
-from ims.use_cases import image_data
+from ims.use_cases import downloads, image_data
 from servicers.situations import (
     A_NEVER_GIVEN_ID,
     PRIVATE,
@@ -471,7 +471,7 @@ def test_an_exception_in_the_middle_of_a_download_tells_nothing_of_itself(
 ):
     owner = as_(OWNER)
     image = owner.active("one")
-    monkeypatch.setattr(image_data, "_judge_again", _break)
+    monkeypatch.setattr(downloads, "_judge_again", _break)
 
     seen = owner.answer("DownloadImageData", request_about("DownloadImageData", image.id))
 

@@ -19,11 +19,7 @@ from ims.repository.database import Database
 from ims.rules.image_data import Announcement
 from ims.use_cases import image_data
 from ims.use_cases.deployment import Deployment
-from ims.use_cases.image_data import (
-    give_up_dead_uploads,
-    keep_uploads_alive,
-    upload_image_data,
-)
+from ims.use_cases.image_data import give_up_dead_uploads, keep_uploads_alive, upload_image_data
 from ims.use_cases.images import delete_image, purge_images
 
 CONTENT = b"bytes of a disk " * 4096

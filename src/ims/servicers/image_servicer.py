@@ -41,6 +41,7 @@ from ims.servicers.times import timestamp
 from ims.servicers.use_messages import read_use, resolution_message, usage_summary_message
 from ims.use_cases import (
     copying,
+    downloads,
     exporting,
     image_data,
     images,
@@ -226,7 +227,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
         image_id = image_id_of(request)
         length_bytes = reading.not_negative("length_bytes", request.length_bytes)
         tenant_id = reading.tenant_id("tenant_id", request.tenant_id)
-        download = image_data.download_image_data(
+        download = downloads.download_image_data(
             self._deployment,
             caller=caller,
             image_id=image_id,
@@ -254,7 +255,7 @@ class ImageServicer(image_service_pb2_grpc.ImageServiceServicer):
         image_id = image_id_of(request)
         valid = reading.url_seconds(request.valid_seconds)
         tenant_id = reading.tenant_id("tenant_id", request.tenant_id)
-        made = image_data.create_download_url(
+        made = downloads.create_download_url(
             self._deployment,
             caller=caller,
             image_id=image_id,

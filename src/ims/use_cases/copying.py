@@ -33,11 +33,8 @@ from ims.repository.database import Transaction
 from ims.rules.copying import COPY_IMAGE, FINISH_COPY, CopyAttempt
 from ims.rules.engine import enforce
 from ims.use_cases.deployment import Deployment, in_one_transaction, key_is_usable, see_locked
-from ims.use_cases.image_data import (
-    blobs_for_writing,
-    download_image_data,
-    give_up_now_or_later,
-)
+from ims.use_cases.downloads import download_image_data
+from ims.use_cases.image_data import blobs_for_writing, give_up_now_or_later
 from ims.use_cases.jobs import Interrupted, Job, caller_of, ended_now, reserve_blob, to_request
 from ims.use_cases.storing import read_whole, store_file
 from ims.use_cases.trail import record_image

@@ -24,7 +24,7 @@ from ims.rules.engine import enforce
 from ims.rules.exporting import EXPORT_IMAGE, FINISH_EXPORT, ExportAttempt
 from ims.use_cases.current_call import current_call
 from ims.use_cases.deployment import Deployment, in_one_transaction, key_is_usable, see_locked
-from ims.use_cases.image_data import download_image_data
+from ims.use_cases.downloads import download_image_data
 from ims.use_cases.jobs import Job, Lost, caller_of, to_request
 from ims.use_cases.storing import read_whole
 from ims.use_cases.trail import record_image

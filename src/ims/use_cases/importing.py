@@ -33,8 +33,8 @@ from ims.rules.image_data import (
 from ims.rules.states import state_of_filling
 from ims.rules.uploads import IMPORT_UPLOAD
 from ims.use_cases.deployment import Deployment, in_one_transaction, key_is_usable, see_locked
+from ims.use_cases.downloads import blobs_for_reading
 from ims.use_cases.image_data import (
-    blobs_for_reading,
     empty_the_disk_of,
     give_up_now_or_later,
     min_disk_of,

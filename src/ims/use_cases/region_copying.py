@@ -47,7 +47,8 @@ from ims.rules.regions import (
 )
 from ims.use_cases.copying import BegunCopy
 from ims.use_cases.deployment import Deployment, in_one_transaction, see, see_locked
-from ims.use_cases.image_data import download_image_data, remove_doomed
+from ims.use_cases.downloads import download_image_data
+from ims.use_cases.image_data import remove_doomed
 from ims.use_cases.jobs import Job, caller_of, to_request
 from ims.use_cases.trail import record_image
 

@@ -32,10 +32,10 @@ from ims.rules.uploads import (
 )
 from ims.use_cases.deployment import Deployment, in_one_transaction, key_is_usable, see, see_locked
 from ims.use_cases.direct_parts import brought_bytes, part_urls_for
+from ims.use_cases.downloads import blobs_for_reading
 from ims.use_cases.image_data import (
     Finish,
     Finished,
-    blobs_for_reading,
     empty_the_disk_of,
     give_up_upload,
     judged,

@@ -12,7 +12,7 @@ from ims.domain.rejection import Reason, Rejection
 from ims.domain.tenant import NOBODY
 from ims.repository.database import Transaction
 from ims.use_cases.deployment import Deployment, in_one_transaction
-from ims.use_cases.image_data import blobs_for_reading
+from ims.use_cases.downloads import blobs_for_reading
 from ims.use_cases.trail import record_image
 
 SCRUB: Final = "scrub"

@@ -11,7 +11,8 @@ from ims.domain.disk_file import DiskFileReport
 from ims.domain.image import BlobKey, Disk, DiskFormat, Image
 from ims.rules.image_data import Announcement
 from ims.use_cases.deployment import Deployment
-from ims.use_cases.image_data import Download, blobs_for_writing, judged
+from ims.use_cases.downloads import Download
+from ims.use_cases.image_data import blobs_for_writing, judged
 from ims.use_cases.jobs import Interrupted, Job
 
 _CHUNK_BYTES: Final = 1024**2
