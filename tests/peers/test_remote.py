@@ -15,9 +15,11 @@ from ims.bootstrap import Service, _peer
 from ims.client import Declined, Violation
 from ims.domain.image import ImageId, ImageState, Source, SourceKind
 from ims.domain.rejection import Category, Reason, Rejection
-from ims.providers.peers import Peer
+from ims.peers.remote import _Messages
+from ims.providers.peers import Peer, PeerUpload
 from ims.settings import PeerSetting, SettingsError
 from ims.use_cases import resumable_uploads
+from ims.use_cases.jobs import Interrupted
 from servicers.test_tls import Folder
 
 A_COPY = Source(kind=SourceKind.IMAGE, id="an-image", region=HOME)
@@ -220,6 +222,31 @@ class TestAnswers:
 
     def test_another_digest_than_was_announced_is_this_sides_damage(self, answer: Answer):
         assert answer("FAILED_PRECONDITION", "DIGEST_MISMATCH").reason is Reason.DISK_DATA_DAMAGED
+
+
+def test_messages_that_nobody_wants_any_more_are_no_trouble_of_their_chunks():
+    """The library lets go of them when a call has died, wherever they are."""
+    upload = PeerUpload(id="upload", image_id=ImageId("copy"), disk_index=0)
+    messages = _Messages(upload, iter([b"1", b"2"]))
+    given = iter(messages)
+    next(given)
+    next(given)
+
+    given.close()
+
+    assert messages.trouble is None
+
+
+def test_what_the_chunks_raise_is_their_trouble():
+    def breaking():
+        yield b"1"
+        raise Interrupted
+
+    upload = PeerUpload(id="upload", image_id=ImageId("copy"), disk_index=0)
+    messages = _Messages(upload, breaking())
+
+    assert len(list(messages)) == 2
+    assert isinstance(messages.trouble, Interrupted)
 
 
 def test_a_peer_that_takes_no_bytes_is_not_waited_for(
