@@ -279,6 +279,6 @@ class _Messages:
                 counted = WriteUploadRequest.Chunk(data=chunk, crc32c=google_crc32c.value(chunk))
                 yield WriteUploadRequest(chunk=counted)
                 self.asked = time.monotonic()
-        # Not when the library lets go of this, since the call has died: that is none of the chunks' doing.
+        # Not when the library lets go of this because the call has died: no chunk has raised that.
         except Exception as trouble:  # noqa: BLE001 - raised again by who waits for the answer
             self.trouble = trouble
