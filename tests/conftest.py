@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -42,6 +43,15 @@ def needs(tool: str | None, name: str) -> str:
     if not tool:
         cannot_run(f"{name} is not installed")
     return tool
+
+
+def grpcurl_path() -> str | None:
+    """Return where grpcurl is, if it is anywhere: also where Go installs it."""
+    found, go = shutil.which("grpcurl"), shutil.which("go")
+    if found is None and go is not None:
+        asked = subprocess.run([go, "env", "GOPATH"], check=True, capture_output=True, text=True)
+        found = shutil.which("grpcurl", path=Path(asked.stdout.strip()) / "bin")
+    return found
 
 
 def cannot_run(reason: str) -> NoReturn:

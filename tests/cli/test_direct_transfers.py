@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from buckets import S3Server, moto
+from buckets import moto
 from cli.conftest import Ims, ImsOf
 from disk_files.makers import TINY_QCOW2
 from ims.client import Client, Disk, Image, Unreachable, sha256_of
@@ -22,20 +22,10 @@ def on_a_bucket(tmp_path_factory):
     """A server with its bytes in a bucket."""
     with moto() as store:
         data = tmp_path_factory.mktemp("bucket")
-        with Server(data, IMS_S3=json.dumps(settings_of(store))) as running:
+        with Server(
+            data, IMS_S3=json.dumps(store.setting(store.new_bucket(), part_bytes=PART))
+        ) as running:
             yield running
-
-
-def settings_of(store: S3Server) -> dict[str, object]:
-    return {
-        "bucket": store.new_bucket(),
-        "endpoint_url": store.endpoint_url,
-        "region": "us-east-1",
-        "path_style": True,
-        "access_key_id": store.access_key_id,
-        "secret_access_key": store.secret_access_key,
-        "part_bytes": PART,
-    }
 
 
 def test_the_url_is_all_that_is_printed(ims_of: ImsOf, on_a_bucket: Server, owner: str):
@@ -126,7 +116,9 @@ def test_a_file_that_ends_too_early_is_told(on_a_bucket: Server, large: Path, ow
 def test_a_store_that_takes_no_part_is_told(large: Path, tmp_path: Path):
     with (
         moto() as store,
-        Server(tmp_path / "data", IMS_S3=json.dumps(settings_of(store))) as server,
+        Server(
+            tmp_path / "data", IMS_S3=json.dumps(store.setting(store.new_bucket(), part_bytes=PART))
+        ) as server,
         Client(server.target, tenant="owner") as client,
         large.open("rb") as file,
     ):

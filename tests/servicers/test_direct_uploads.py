@@ -1,18 +1,23 @@
 """Uploads whose bytes are brought to the store itself, at URLs that the service gives out (law 7.8)."""
 
 import hashlib
+import os
+import re
+import shutil
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from buckets import S3Server, moto
 from calling import Tenant, declined
-from conftest import As, MakeService
+from conftest import As, MakeService, grpcurl_path, needs
 from disk_files.makers import TINY_QCOW2
 from ims.bootstrap import Service
 from ims.domain.image import KeyId
@@ -34,15 +39,7 @@ def bucket_server() -> Iterator[S3Server]:
 
 @pytest.fixture(scope="module")
 def s3(bucket_server: S3Server) -> dict[str, object]:
-    return {
-        "bucket": bucket_server.new_bucket(),
-        "endpoint_url": bucket_server.endpoint_url,
-        "region": "us-east-1",
-        "path_style": True,
-        "access_key_id": bucket_server.access_key_id,
-        "secret_access_key": bucket_server.secret_access_key,
-        "part_bytes": PART,
-    }
+    return bucket_server.setting(bucket_server.new_bucket(), part_bytes=PART)
 
 
 @pytest.fixture
@@ -349,3 +346,34 @@ class TestWhoAndWhere:
             owner.FinishUpload(**about(upload))
 
         assert told.reason == "UPLOAD_NEEDS_CONVERSION"
+
+
+@pytest.mark.databases("sqlite")
+def test_grpcurl_and_curl_bring_a_file_as_the_documentation_says(
+    make_service: MakeService, as_: As, radosgw: S3Server, tmp_path: Path
+):
+    """Word for word, but for where the service is, who calls, and which image and file it is about."""
+    for name in ("curl", "jq"):
+        needs(shutil.which(name), name)
+    grpcurl = Path(needs(grpcurl_path(), "grpcurl"))
+    service = make_service(s3=radosgw.setting(radosgw.new_bucket(), part_bytes=PART))
+    owner = as_("owner", of=service)
+    image = owner.create("by hand")
+    (tmp_path / "debian-13.qcow2").write_bytes(CONTENT)
+    text = (Path(__file__).parents[2] / "docs/storage.md").read_text()
+    (script,) = re.findall(r"^(file=debian-13\.qcow2 image=.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    script = re.sub(r"image=…", f"image={image.id}", script)
+    script = script.replace("ims-tenant: me", "ims-tenant: owner").replace(
+        "localhost:50051", f"127.0.0.1:{service.port}"
+    )
+
+    subprocess.run(
+        ["bash", "-eu", "-c", script],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": f"{grpcurl.parent}:{os.environ['PATH']}"},
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+
+    assert owner.download(image.id) == CONTENT

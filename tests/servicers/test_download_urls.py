@@ -30,21 +30,9 @@ def believing() -> Iterator[S3Server]:
         yield server
 
 
-def settings_of(server: S3Server, **changes: object) -> dict[str, object]:
-    return {
-        "bucket": server.new_bucket(),
-        "endpoint_url": server.endpoint_url,
-        "region": "us-east-1",
-        "path_style": True,
-        "access_key_id": server.access_key_id,
-        "secret_access_key": server.secret_access_key,
-        **changes,
-    }
-
-
 @pytest.fixture
 def service(make_service: MakeService, believing: S3Server) -> Service:
-    service = make_service(s3=settings_of(believing))
+    service = make_service(s3=believing.setting(believing.new_bucket()))
     add_key(service.settings.keys, KeyId("key-1"))
     return service
 
@@ -139,7 +127,7 @@ def test_a_folder_gives_out_no_urls(make_service: MakeService, as_: As):
 def test_a_deployment_gives_urls_out_for_less_or_not_at_all(
     make_service: MakeService, believing: S3Server, as_: As, most: int, given: int | None
 ):
-    service = make_service(s3=settings_of(believing, download_url_seconds=most))
+    service = make_service(s3=believing.setting(believing.new_bucket(), download_url_seconds=most))
     owner = as_("owner", of=service)
     image = owner.active("disk")
 
@@ -155,7 +143,7 @@ def test_a_deployment_gives_urls_out_for_less_or_not_at_all(
 class TestOnARealStore:
     @pytest.fixture
     def service(self, make_service: MakeService, radosgw: S3Server) -> Service:
-        return make_service(s3=settings_of(radosgw))
+        return make_service(s3=radosgw.setting(radosgw.new_bucket()))
 
     def test_curl_reads_all_of_it_and_any_part(self, owner: Tenant, active: Active, tmp_path):
         url = owner.CreateDownloadUrl(image_id=active()).url

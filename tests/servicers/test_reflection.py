@@ -24,7 +24,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import (
 
 from builders import OWNER, RECIPIENT
 from calling import METHODS, SERVICES, answer_of, declined
-from conftest import As, MakeService, needs
+from conftest import As, MakeService, grpcurl_path, needs
 from ims.bootstrap import Service
 from ims.servicers.admission import MAX_REFLECTION_STREAMS as MAX_STREAMS
 from ims.servicers.reflection import V1, V1ALPHA
@@ -232,13 +232,6 @@ def _places_in_enum(enum: Any, path: tuple[int, ...]) -> Iterator[tuple[int, ...
 # --- Real clients -----------------------------------------------------------------------------
 
 
-def _grpcurl() -> str | None:
-    found, go = shutil.which("grpcurl"), shutil.which("go")
-    if found is None and go is not None:
-        found = shutil.which("grpcurl", path=Path(_output(go, "env", "GOPATH").strip()) / "bin")
-    return found
-
-
 def _buf() -> str | None:
     return shutil.which("buf", path=Path(sys.executable).parent) or shutil.which("buf")
 
@@ -251,7 +244,7 @@ class Grpcurl:
     """Runs grpcurl against a server that nothing but its address is known of."""
 
     def __init__(self, service: Service) -> None:
-        self._path = needs(_grpcurl(), "grpcurl")
+        self._path = needs(grpcurl_path(), "grpcurl")
         self._address = f"127.0.0.1:{service.port}"
 
     def ask(self, *words: str) -> str:
