@@ -6,8 +6,8 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 
 from calling import METHODS, request_class
 from client.test_errors import declining, failing
-from ims.client import Declined, Disk, Image, Unreachable
-from ims.client.repetition import PAUSES_SECONDS, give_request_id
+from ims.client import Declined, Disk, Image, Unreachable, repetition
+from ims.client.repetition import PAUSES_SECONDS, Patience, give_request_id
 from ims.v1.image_service_pb2 import CreateImageResponse, GetImageResponse
 
 AN_ID = "6b1d3c9e-6a0e-4f2f-9b60-0d2a8f6a3f11"
@@ -216,3 +216,36 @@ class TestIds:
         give_request_id(request)
 
         assert request.request_id == AN_ID
+
+
+class TestPatience:
+    """Whoever has it goes on until nothing has moved for a while since the first trouble."""
+
+    @pytest.fixture
+    def clock(self, monkeypatch):
+        now = [0.0]
+        monkeypatch.setattr(repetition, "monotonic", lambda: now[0])
+        monkeypatch.setattr(repetition, "sleep", lambda _: None)
+        return now
+
+    def test_a_go_takes_as_long_as_it_likes(self, clock):
+        patience = Patience(60)
+        clock[0] = 3600
+
+        patience.wait(Unreachable("the server is drained"))
+        clock[0] += 59
+        patience.wait(Unreachable("it starts"))
+        clock[0] += 1
+        with pytest.raises(Unreachable, match="for good"):
+            patience.wait(Unreachable("gone for good"))
+
+    def test_what_moves_has_patience_begin_anew(self, clock):
+        patience = Patience(60)
+        patience.wait(Unreachable("away"))
+        clock[0] = 100
+        patience.has_moved()
+
+        patience.wait(Unreachable("away again"))
+        clock[0] += 61
+        with pytest.raises(Unreachable):
+            patience.wait(Unreachable("away for good"))

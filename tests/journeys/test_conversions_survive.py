@@ -13,7 +13,6 @@ from conftest import MakeCatalogue, needs
 from ims.domain.image import KeyId
 from ims.providers.keys import add_key
 from journeys.test_operations_survive import SETTINGS, files, taken_up, until
-from servicers.test_download_urls import settings_of
 from serving import Server
 
 CONTENT = os.urandom(64 * 1024**2)

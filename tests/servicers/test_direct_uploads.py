@@ -241,6 +241,121 @@ class TestWhatIsBrought:
             missing(owner, upload)
         assert gone.reason == "UPLOAD_NOT_FOUND"
 
+    def test_a_part_that_is_too_long_is_missing(self, owner: Tenant):
+        """Where a store takes it, as moto does, which believes everybody."""
+        upload = start(owner)
+        *parts, last = missing(owner, upload).parts
+        for part in parts:
+            bring(part)
+        put(last.url, CONTENT[2 * PART :] + b"more")
+
+        assert [part.number for part in missing(owner, upload).parts] == [last.number]
+        with declined() as told:
+            owner.FinishUpload(**about(upload))
+        assert told.reason == "UPLOAD_INCOMPLETE"
+
+    def test_a_part_beyond_the_end_makes_nothing_larger(self, owner: Tenant, kept):
+        content = CONTENT[: 2 * PART]
+        upload = start(owner, content)
+        first, second = missing(owner, upload).parts
+        bring(first)
+        bring(second)
+        put(second.url.replace("partNumber=2", "partNumber=3"), b"more")
+
+        with declined() as told:
+            owner.FinishUpload(**about(upload))
+
+        assert (told.code, told.reason) == ("FAILED_PRECONDITION", "SIZE_MISMATCH")
+        assert kept() == (0, 0)
+
+
+class TestAtTheSameMoment:
+    @pytest.fixture
+    def upload(self, owner: Tenant) -> Any:
+        upload = start(owner)
+        for part in missing(owner, upload).parts:
+            bring(part)
+        return upload
+
+    def meanwhile(
+        self, service: Service, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]
+    ) -> None:
+        """Have something happen just before the next look at which parts have arrived."""
+        part_urls = service.deployment.part_urls
+        arrived = part_urls.arrived
+
+        def acting_first(*given: object) -> dict[int, int]:
+            monkeypatch.setattr(part_urls, "arrived", arrived)
+            act()
+            return arrived(*given)
+
+        monkeypatch.setattr(part_urls, "arrived", acting_first)
+
+    def test_another_finishes_it(self, owner: Tenant, service: Service, upload: Any, monkeypatch):
+        self.meanwhile(service, monkeypatch, lambda: owner.FinishUpload(**about(upload)))
+
+        finished = owner.FinishUpload(**about(upload))
+
+        assert finished.disk.state == finished.disk.STORED
+        assert owner.download(upload.image_id) == CONTENT
+
+    def test_another_finishes_it_and_all_of_it_is_there(
+        self, owner: Tenant, service: Service, upload: Any, monkeypatch
+    ):
+        self.meanwhile(service, monkeypatch, lambda: owner.FinishUpload(**about(upload)))
+
+        assert progress(owner, upload) == len(CONTENT)
+
+    def test_another_ends_it(self, owner: Tenant, service: Service, upload: Any, monkeypatch, kept):
+        self.meanwhile(service, monkeypatch, lambda: owner.AbortUpload(**about(upload)))
+
+        with declined() as told:
+            owner.FinishUpload(**about(upload))
+
+        assert (told.code, told.reason) == ("ABORTED", "UPLOAD_SUPERSEDED")
+        assert kept() == (0, 0)
+
+    def test_another_ends_it_before_it_has_begun(
+        self, owner: Tenant, service: Service, monkeypatch, kept
+    ):
+        upload = start(owner)
+        part_urls = service.deployment.part_urls
+        begin = part_urls.begin
+
+        def ended_first(key: str) -> str:
+            store_upload_id = begin(key)
+            owner.AbortUpload(**about(upload))
+            return store_upload_id
+
+        monkeypatch.setattr(part_urls, "begin", ended_first)
+        with declined() as told:
+            missing(owner, upload)
+
+        assert told.reason == "UPLOAD_SUPERSEDED"
+        assert kept() == (0, 0)
+
+
+def test_what_the_store_has_forgotten_begins_anew(
+    owner: Tenant, service: Service, bucket_server: S3Server, s3: dict[str, object], prefix: str
+):
+    upload = start(owner)
+    bring(missing(owner, upload).parts[0])
+    client = bucket_server.client()
+    (there,) = client.list_multipart_uploads(Bucket=s3["bucket"], Prefix=prefix)["Uploads"]
+    client.abort_multipart_upload(Bucket=s3["bucket"], Key=there["Key"], UploadId=there["UploadId"])
+
+    assert progress(owner, upload) == 0
+    with declined() as told:
+        owner.FinishUpload(**about(upload))
+    assert told.reason == "UPLOAD_INCOMPLETE"
+    parts = missing(owner, upload).parts
+    assert len(parts) == len(LENGTHS)
+    for part in parts:
+        bring(part)
+    owner.FinishUpload(**about(upload))
+
+    assert owner.download(upload.image_id) == CONTENT
+
 
 class TestOneWayOrTheOther:
     def test_a_direct_upload_is_not_written(self, owner: Tenant):

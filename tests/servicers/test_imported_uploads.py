@@ -25,7 +25,6 @@ from ims.use_cases.checkup import check_up
 from ims.use_cases.image_data import give_up_dead_uploads
 from ims.use_cases.jobs import Job
 from ims.v1 import image_pb2, upload_pb2
-from servicers.test_download_urls import settings_of
 
 TINY = TINY_QCOW2.read_bytes()
 VMDK = image_pb2.Disk.VMDK
@@ -110,7 +109,7 @@ def nothing_is_left(tenant: Tenant, service: Service, image_id: str) -> None:
 def test_a_file_that_was_uploaded_becomes_the_disk(
     store: str, key: str, make_service: MakeService, as_: As, believing: S3Server, large, disk_of
 ):
-    service = make_service(s3=settings_of(believing) if store == "bucket" else None)
+    service = make_service(s3=believing.setting(believing.new_bucket()) if store == "bucket" else None)
     add_key(service.settings.keys, KeyId("key-1"))
     owner = as_(OWNER, of=service)
     upload = brought(owner, large, encryption_key_id=key)

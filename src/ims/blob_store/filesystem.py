@@ -179,7 +179,7 @@ class _FileWriter:
                 self._digest.update(chunk)
             self._size_bytes += len(chunk)
             if self._size_bytes - self._written_back_bytes >= _WRITE_BACK_BYTES:
-                # From a stretch before this one's on: that one is clean by now, and lets its memory go.
+                # From a stretch before this one's on: where the disk keeps up, that one is clean by now.
                 behind_bytes = max(0, self._written_back_bytes - _WRITE_BACK_BYTES)
                 _write_back(self._file, from_bytes=behind_bytes)
                 self._written_back_bytes = self._size_bytes

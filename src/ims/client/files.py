@@ -4,7 +4,7 @@ import hashlib
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -31,6 +31,7 @@ from ims.client.vocabulary import (
     Upload,
 )
 from ims.client.whole_file import whole_file
+from ims.v1.upload_service_pb2 import CreatePartUrlsResponse
 
 Progress = Callable[[int, int], None]
 """Is told, after every chunk, how many bytes are done and how many there are; not always by the same
@@ -44,7 +45,8 @@ PATIENCE_SECONDS: Final = 60.0
 _STEP_BYTES: Final = 1024 * 1024
 """What the parts of a parallel download are whole numbers of."""
 _PARTS_AT_ONCE: Final = 16
-"""Of how many parts URLs are asked for at once: few enough to be brought while the URLs are good."""
+_URL_SECONDS: Final = 3600
+"""Of how many parts URLs are asked for at once, and for how long: they are to be brought by then."""
 _LONGEST_FILE_NAME: Final = 255
 
 
@@ -94,7 +96,7 @@ class FileCalls(TransferCalls, UploadCalls, OperationCalls):
             while True:
                 try:
                     if upload.direct:
-                        self._bring_parts(upload, file, patience, progress)
+                        self._bring_parts(upload, file, progress)
                     elif upload.received_bytes < size_bytes:
                         chunks = _chunks(file, size_bytes, progress, from_bytes=upload.received_bytes)
                         upload = self.write_upload(upload, chunks)
@@ -107,9 +109,10 @@ class FileCalls(TransferCalls, UploadCalls, OperationCalls):
         image = self.made_image(operation)
         return FinishUploadResponse(image=image, disk=image.disks[disk_index])
 
-    def _bring_parts(
-        self, upload: Upload, file: BinaryIO, patience: Patience, progress: Progress | None
-    ) -> None:
+    def _missing_parts(self, upload: Upload) -> Sequence[CreatePartUrlsResponse.Part]:
+        return self.create_part_urls(upload, max_parts=_PARTS_AT_ONCE, valid_seconds=_URL_SECONDS).parts
+
+    def _bring_parts(self, upload: Upload, file: BinaryIO, progress: Progress | None) -> None:
         """Bring every part of a direct upload that has not arrived."""
         done = Counter(bytes=upload.received_bytes)
         telling = threading.Lock()
@@ -121,10 +124,10 @@ class FileCalls(TransferCalls, UploadCalls, OperationCalls):
                     progress(done["bytes"], upload.size_bytes)
 
         last = 0
-        while parts := self.create_part_urls(upload, max_parts=_PARTS_AT_ONCE).parts:
+        while parts := self._missing_parts(upload):
             if parts[0].number <= last:
                 raise Unreachable("The store has not kept a part that it has taken.")
-            bring_parts(file, parts, sent=sent, kept=patience.has_moved)
+            bring_parts(file, parts, sent)
             last = parts[-1].number
 
     def _after(self, trouble: Declined | Unreachable, upload: Upload, patience: Patience) -> Upload:

@@ -25,25 +25,20 @@ _OK: Final = 200
 Part = CreatePartUrlsResponse.Part
 
 
-def bring_parts(
-    file: BinaryIO,
-    parts: Sequence[Part],
-    *,
-    sent: Callable[[int], object],
-    kept: Callable[[], object],
-) -> None:
-    """Bring parts of a file, some at the same time.
+def bring_parts(file: BinaryIO, parts: Sequence[Part], sent: Callable[[int], object]) -> None:
+    """Bring parts of a file, some at the same time; `sent` hears each time how many bytes have gone out.
 
-    `sent` is told how many bytes have gone out, each time, and `kept` that the store has taken a part.
     Raises Unreachable when the store takes one of them not, or not just now, OSError about the file, and
     what `sent` raises.
     """
     broken_off = threading.Event()
 
     def bring(part: Part) -> None:
+        if broken_off.is_set():
+            return
         try:
             _put(part.url, part.length_bytes, _pieces(file, part, broken_off, sent))
-        except _Unreadable as error:
+        except _NotTheStores as error:
             raise error.reason from None
         except _BrokenOff:
             pass  # another part tells why
@@ -52,7 +47,6 @@ def bring_parts(
         try:
             for done in as_completed([threads.submit(bring, part) for part in parts]):
                 done.result()
-                kept()
         except BaseException:
             broken_off.set()
             raise
@@ -70,20 +64,23 @@ def _pieces(
             if not piece:
                 raise OSError(errno.EIO, "The file has become shorter")  # noqa: TRY301 - like any other
         except OSError as error:
-            raise _Unreadable(error) from None
+            raise _NotTheStores(error) from None
         yield piece
         place += len(piece)
-        sent(len(piece))
+        try:
+            sent(len(piece))
+        except Exception as error:  # noqa: BLE001 - raised again by who brings the part
+            raise _NotTheStores(error) from None
 
 
 class _BrokenOff(Exception):
     """Another part has failed, so this one is not waited for."""
 
 
-class _Unreadable(Exception):
-    """Carries what is wrong with the file past what can be wrong with the store."""
+class _NotTheStores(Exception):
+    """Carries what is wrong on this side past what can be wrong with the store."""
 
-    def __init__(self, reason: OSError) -> None:
+    def __init__(self, reason: Exception) -> None:
         super().__init__(reason)
         self.reason = reason
 

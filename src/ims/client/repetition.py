@@ -17,19 +17,24 @@ _LONGEST_PAUSE_SECONDS: Final = 5.0
 
 
 class Patience:
-    """Waits between one go of a transfer and the next, but not for ever."""
+    """Waits between one go of a transfer and the next, but not for ever.
+
+    Patience is counted from the first trouble on: a go may take as long as it likes before.
+    """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self.has_moved()
 
     def has_moved(self) -> None:
-        """Be patient from now on: bytes have arrived."""
-        self._until = monotonic() + self._seconds
+        """Be patient anew from the next trouble on: bytes have arrived."""
+        self._until: float | None = None
         self._pause_seconds = PAUSES_SECONDS[0]
 
     def wait(self, trouble: Exception) -> None:
         """Wait a while, longer each time. Raises the trouble when patience is at its end."""
+        if self._until is None:
+            self._until = monotonic() + self._seconds
         if monotonic() + self._pause_seconds > self._until:
             raise trouble
         sleep(self._pause_seconds)

@@ -77,17 +77,20 @@ class UploadRepository:
         )
         return noted.rowcount == 1
 
-    def note_beginning(self, blob_key: BlobKey, store_upload_id: str) -> bool:
-        """Note what the store calls a direct upload that has begun; tell whether it was noted.
+    def note_beginning(self, upload: Upload, store_upload_id: str) -> Upload | None:
+        """Note what the store calls a direct upload that has begun, or has begun anew.
 
-        It is not for one that has begun already, or has ended.
+        Return the upload as it is then, perhaps begun by another meanwhile; None when it has ended.
         """
-        noted = self._connection.execute(
+        self._connection.execute(
             uploads.update()
-            .where(uploads.c.blob_key == blob_key, uploads.c.store_upload_id.is_(None))
+            .where(
+                uploads.c.blob_key == upload.blob_key,
+                uploads.c.store_upload_id.is_not_distinct_from(upload.store_upload_id or None),
+            )
             .values(store_upload_id=store_upload_id)
         )
-        return noted.rowcount == 1
+        return self.find(upload.blob_key)
 
 
 def _to_upload(row: Any) -> Upload:  # noqa: ANN401 - a row's mapping

@@ -19,17 +19,20 @@ def part_urls_for(deployment: Deployment, image: Image) -> PartUrls:
     return deployment.part_urls
 
 
-def arrived_parts(deployment: Deployment, upload: Upload) -> dict[int, int]:
-    """Return how many bytes each part of a direct upload has that has arrived."""
+def arrived_parts(deployment: Deployment, upload: Upload) -> frozenset[int]:
+    """Return the numbers of the parts of a direct upload that have arrived.
+
+    Raises BlobDeleted where the store has no such upload: it was finished, or has ended, or never begun.
+    """
     if deployment.part_urls is None or not upload.store_upload_id:
-        return {}
-    try:
-        return deployment.part_urls.arrived(upload.blob_key, upload.store_upload_id)
-    except BlobDeleted:
-        return {}
+        raise BlobDeleted("Nothing of the upload has begun in the store.")
+    arrived = deployment.part_urls.arrived(upload.blob_key, upload.store_upload_id)
+    return frozenset(
+        part.number for part in upload.parts() if arrived.get(part.number) == part.length_bytes
+    )
 
 
 def brought_bytes(deployment: Deployment, upload: Upload) -> int:
-    """Return how many bytes the parts of a direct upload have that have arrived."""
+    """Return how many bytes the parts of a direct upload have that have arrived. Raises BlobDeleted."""
     arrived = arrived_parts(deployment, upload)
-    return sum(arrived.get(part.number, 0) for part in upload.parts())
+    return sum(part.length_bytes for part in upload.parts() if part.number in arrived)

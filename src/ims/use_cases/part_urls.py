@@ -1,10 +1,10 @@
 """The story of URLs at which the parts of an upload are brought to the store itself (law 7.8)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 
-from ims.blob_store.interface import PartUrls
+from ims.blob_store.interface import BlobDeleted, PartUrls
 from ims.domain.caller import Caller
 from ims.domain.image import ImageId
 from ims.domain.rejection import Problems
@@ -56,15 +56,12 @@ def create_part_urls(
     part_urls = part_urls_for(deployment, image)
     lasting = min(valid, deployment.longest_part_url)
     expire_time = deployment.now() + lasting
-    wait_for_more(deployment, go.upload)
+    wait_for_more(deployment, go.upload, at_least=lasting)
     if is_whole(deployment, go.upload):
         return MadePartUrls(urls=(), expire_time=expire_time)
-    upload = _begun(deployment, part_urls, go)
-    arrived = arrived_parts(deployment, upload)
+    upload, arrived = _begun(deployment, part_urls, go)
     missing = (
-        part
-        for part in upload.parts()
-        if part.number >= first_number and arrived.get(part.number) != part.length_bytes
+        part for part in upload.parts() if part.number >= first_number and part.number not in arrived
     )
     return MadePartUrls(
         urls=tuple(
@@ -84,18 +81,21 @@ def create_part_urls(
     )
 
 
-def _begun(deployment: Deployment, part_urls: PartUrls, go: Go) -> Upload:
-    """Return an upload that has begun in the store. Raises Rejection UPLOAD_SUPERSEDED."""
-    if go.upload.store_upload_id:
-        return go.upload
+def _begun(deployment: Deployment, part_urls: PartUrls, go: Go) -> tuple[Upload, frozenset[int]]:
+    """Return an upload that has begun in the store, and which of its parts have arrived.
+
+    It begins anew where the store has forgotten it. Raises Rejection UPLOAD_SUPERSEDED.
+    """
+    try:
+        return go.upload, arrived_parts(deployment, go.upload)
+    except BlobDeleted:
+        if is_whole(deployment, go.upload):  # finished at this very moment
+            return go.upload, frozenset(part.number for part in go.upload.parts())
     store_upload_id = part_urls.begin(go.upload.blob_key)
     with deployment.database.transaction() as tx:
-        first = tx.uploads.note_beginning(go.upload.blob_key, store_upload_id)
-        noted = tx.uploads.find(go.upload.blob_key)
-    if first:
-        return replace(go.upload, store_upload_id=store_upload_id)
-    # Another has begun it at the same moment, or it has ended.
-    part_urls.abandon(go.upload.blob_key, store_upload_id)
+        noted = tx.uploads.note_beginning(go.upload, store_upload_id)
+    if noted is None or noted.store_upload_id != store_upload_id:
+        part_urls.abandon(go.upload.blob_key, store_upload_id)
     if noted is None:
         raise superseded(go.disk.index)
-    return noted
+    return noted, frozenset()

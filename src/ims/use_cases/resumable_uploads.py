@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from typing import Final
 
@@ -300,12 +301,15 @@ def _upload_of(reading: Reading, image: Image, disk: Disk, upload_id: str) -> Up
 
 
 def _received_bytes(deployment: Deployment, go: Go) -> int:
-    """Return how many of an upload's bytes are kept, from the first one on."""
+    """Return how many of an upload's bytes are kept: from the first one on, but of a direct upload."""
     upload = go.upload
     if upload.finished or is_whole(deployment, upload):
         return upload.size_bytes
     if upload.direct:
-        return brought_bytes(deployment, upload)
+        try:
+            return brought_bytes(deployment, upload)
+        except BlobDeleted:
+            return upload.size_bytes if is_whole(deployment, upload) else 0
     if go.image.encrypted:
         return sealed.kept_bytes(deployment.blobs, upload.blob_key)
     return deployment.blobs.kept_bytes(upload.blob_key)
@@ -373,9 +377,9 @@ def take_over(
     return replace(go, upload=upload)
 
 
-def wait_for_more(deployment: Deployment, upload: Upload) -> None:
+def wait_for_more(deployment: Deployment, upload: Upload, *, at_least: timedelta = timedelta(0)) -> None:
     """Have an upload live on for as long as one that nobody goes on with does."""
-    until = deployment.now() + deployment.upload_patience
+    until = deployment.now() + max(deployment.upload_patience, at_least)
     try:
         # Also when the call's time is over.
         with deployment.database.until(None), deployment.database.transaction() as tx:
@@ -542,6 +546,8 @@ def finish_upload(
             complete(deployment, go)
             stored = _judge(go, go.upload.findings or _read_again(deployment, go))
         except Rejection as rejection:
+            if rejection.reason is Reason.DISK_DATA_DAMAGED and not _is_waited_for(deployment, go):
+                raise superseded(go.disk.index) from rejection  # ended, and its bytes gone, meanwhile
             if rejection.reason in _ENDING:
                 give_up_upload(deployment, image_id, go.upload.blob_key)
             raise
@@ -565,6 +571,8 @@ def complete(deployment: Deployment, go: Go) -> None:
     if go.upload.direct:
         if not is_whole(deployment, go.upload):
             _commit_parts(deployment, go)
+        # That every part has its length is the store's word.
+        _refuse_too_much(deployment, go, deployment.blobs.size_bytes(go.upload.blob_key))
         return
     writer = None if is_whole(deployment, go.upload) else _open_writer(deployment, go)
     if writer is None:
@@ -580,15 +588,24 @@ def complete(deployment: Deployment, go: Go) -> None:
 
 
 def _commit_parts(deployment: Deployment, go: Go) -> None:
-    progress = Progress(upload=go.upload, received_bytes=brought_bytes(deployment, go.upload))
-    enforce(COMPLETE, progress)
-    assert deployment.part_urls is not None  # or nothing would have been brought
     try:
+        progress = Progress(upload=go.upload, received_bytes=brought_bytes(deployment, go.upload))
+        enforce(COMPLETE, progress)
+        assert deployment.part_urls is not None  # or nothing would have been brought
         deployment.part_urls.finish(go.upload.blob_key, go.upload.store_upload_id)
-    except BlobDeleted as error:
-        raise superseded(go.disk.index) from error
     except BlobBusy as error:
         raise _busy() from error
+    except BlobDeleted as error:
+        if is_whole(deployment, go.upload):
+            return  # finished by another at this moment
+        if not _is_waited_for(deployment, go):
+            raise superseded(go.disk.index) from error
+        enforce(COMPLETE, Progress(upload=go.upload, received_bytes=0))
+
+
+def _is_waited_for(deployment: Deployment, go: Go) -> bool:
+    with deployment.database.reading() as reading:
+        return reading.uploads.find(go.upload.blob_key) is not None
 
 
 def _read_again(deployment: Deployment, go: Go) -> Findings:
