@@ -58,7 +58,8 @@ def test_so_is_that_of_an_upload(
     qemu_img = needs(shutil.which("qemu-img"), "qemu-img")
     settings = SETTINGS | {"IMS_DATABASE_URL": make_catalogue()}
     if store == "bucket":
-        settings |= {"IMS_S3": json.dumps(settings_of(request.getfixturevalue("radosgw")))}
+        radosgw = request.getfixturevalue("radosgw")
+        settings |= {"IMS_S3": json.dumps(radosgw.setting(radosgw.new_bucket()))}
     (tmp_path / "disk").write_bytes(CONTENT)
     convert = [qemu_img, "convert", "-f", "raw", "-O", "qcow2", "disk", "disk.qcow2"]
     subprocess.run(convert, cwd=tmp_path, check=True)
