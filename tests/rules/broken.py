@@ -308,8 +308,8 @@ _ABOUT_IMAGE_DATA: tuple[tuple[Rule, object], ...] = (
     ),
     (uploads.only_a_direct_upload_is_brought_to_the_store, a_found_upload()),
     (
-        uploads.only_plain_bytes_are_brought_directly_to_a_store_for_it,
-        uploads.DirectUploadAttempt(image=a_draft(), store_gives_urls=False),
+        image_data.only_plain_bytes_are_brought_directly_to_a_store_for_it,
+        a_found_upload(upload=a_started_upload(part_bytes=100)),
     ),
 )
 

@@ -15,6 +15,7 @@ from ims.rules.image_data import (
     DOWNLOAD_IMAGE_DATA,
     FINISH_UPLOAD,
     RECEIVE_CHUNK,
+    START_RESUMABLE_UPLOAD,
     START_UPLOAD,
     Announcement,
     a_download_begins_within_the_file,
@@ -24,6 +25,7 @@ from ims.rules.image_data import (
     no_more_arrives_than_was_announced,
     one_upload_at_a_time_fills_a_disk,
     only_members_upload_files_of_their_own,
+    only_plain_bytes_are_brought_directly_to_a_store_for_it,
     only_plain_bytes_in_a_store_for_it_are_read_directly,
     only_the_declaring_service_uploads_what_it_vouches_for,
     only_the_owner_or_its_service_uploads,
@@ -424,6 +426,38 @@ class TestOnlyPlainBytesInAStoreForItAreReadDirectly:
         )
 
         assert violation.metadata == {"encrypted": "true"}
+
+
+class TestOnlyPlainBytesAreBroughtDirectlyToAStoreForIt:
+    rule = only_plain_bytes_are_brought_directly_to_a_store_for_it
+
+    def test_to_a_store_that_takes_them_they_are(self):
+        assert is_kept(self.rule, an_upload(direct=True, store_takes_parts=True))
+
+    def test_what_is_brought_to_the_service_needs_no_such_store(self):
+        assert is_kept(self.rule, an_upload())
+        assert is_kept(self.rule, an_upload(image=a_draft(encryption_key_id=KeyId("a-key"))))
+
+    @pytest.mark.parametrize(
+        ("key", "takes", "encrypted"),
+        [(None, False, "false"), (KeyId("a-key"), True, "true"), (KeyId("a-key"), False, "true")],
+    )
+    def test_otherwise_they_are_not(self, key, takes, encrypted):
+        image = a_draft(encryption_key_id=key)
+        violation = the_violation(
+            self.rule, an_upload(image=image, direct=True, store_takes_parts=takes)
+        )
+
+        assert violation.reason is Reason.DIRECT_TRANSFER_UNAVAILABLE
+        assert violation.metadata == {"encrypted": encrypted}
+
+    def test_that_is_told_before_what_would_be_too_much(self):
+        attempt = an_upload(direct=True, announced=Announcement(size_bytes=2**50))
+
+        with pytest.raises(Rejection) as rejected:
+            enforce(START_RESUMABLE_UPLOAD, attempt)
+
+        assert rejected.value.reason is Reason.DIRECT_TRANSFER_UNAVAILABLE
 
 
 class TestDamagedBytesAreNotGivenOut:

@@ -4,25 +4,22 @@ import pytest
 
 from builders import RECIPIENT, STRANGER, a_caller, an_image
 from ims.domain.caller import Role
-from ims.domain.image import DiskFormat, DiskState, KeyId
+from ims.domain.image import DiskFormat, DiskState
 from ims.domain.rejection import Category, Reason, Rejection
 from ims.rules.engine import enforce
 from ims.rules.image_data import a_stored_disk_is_not_filled_again
 from ims.rules.uploads import (
     ABORT_UPLOAD,
-    BRING_DIRECTLY,
     COMPLETE_UPLOAD,
     CREATE_PART_URLS,
     GET_UPLOAD,
     IMPORT_UPLOAD,
     RESUME_UPLOAD,
     WRITE_UPLOAD,
-    DirectUploadAttempt,
     a_direct_upload_is_not_written_to_the_service,
     a_writer_goes_on_where_the_upload_has_come_to,
     only_a_direct_upload_is_brought_to_the_store,
     only_a_whole_upload_is_finished,
-    only_plain_bytes_are_brought_directly_to_a_store_for_it,
     the_upload_is_one_of_the_disk,
     what_is_to_be_converted_is_imported,
 )
@@ -139,7 +136,7 @@ class TestWhatIsToBeConvertedIsImported:
         assert is_kept(self.rule, a_found_upload(upload=None))
 
 
-DIRECT = a_found_upload(image=SAVING, upload=a_started_upload(part_bytes=100))
+DIRECT = a_found_upload(image=SAVING, upload=a_started_upload(part_bytes=100), store_takes_parts=True)
 WRITTEN = a_found_upload(image=SAVING)
 
 
@@ -179,21 +176,3 @@ class TestOnlyADirectUploadIsBroughtToTheStore:
     def test_a_direct_one_is(self):
         assert is_kept(self.rule, DIRECT)
         assert is_kept(self.rule, a_found_upload(upload=None))
-
-
-class TestOnlyPlainBytesAreBroughtDirectlyToAStoreForIt:
-    rule = only_plain_bytes_are_brought_directly_to_a_store_for_it
-
-    def test_to_a_store_that_takes_them_they_are(self):
-        enforce(BRING_DIRECTLY, DirectUploadAttempt(image=a_draft(), store_gives_urls=True))
-
-    @pytest.mark.parametrize(
-        ("key", "gives", "encrypted"),
-        [(None, False, "false"), (KeyId("key-1"), True, "true"), (KeyId("key-1"), False, "true")],
-    )
-    def test_otherwise_they_are_not(self, key, gives, encrypted):
-        image = a_draft(encryption_key_id=key)
-        violation = the_violation(self.rule, DirectUploadAttempt(image=image, store_gives_urls=gives))
-
-        assert violation.reason is Reason.DIRECT_TRANSFER_UNAVAILABLE
-        assert violation.metadata == {"encrypted": encrypted}

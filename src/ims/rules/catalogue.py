@@ -29,6 +29,7 @@ from ims.rules.image_data import (
     FINISH_IMPORT,
     FINISH_UPLOAD,
     RECEIVE_CHUNK,
+    START_RESUMABLE_UPLOAD,
     START_UPLOAD,
 )
 from ims.rules.operations import DELETE_OPERATION, SEE_OPERATION
@@ -62,7 +63,6 @@ from ims.rules.tenants import (
 from ims.rules.trust import SET_TRUST_RULES
 from ims.rules.uploads import (
     ABORT_UPLOAD,
-    BRING_DIRECTLY,
     COMPLETE,
     COMPLETE_UPLOAD,
     CREATE_PART_URLS,
@@ -130,9 +130,9 @@ CATALOGUE: dict[str, tuple[Rule[Any], ...]] = {
     "ReleaseUse": (*REPEAT_CALL, *ACT_FOR_TENANT, *RELEASE_USE),
     "ListUses": (*ACT_FOR_TENANT, *LIST_USES),
     "GetUsage": (*SEE_IMAGE, *GET_USAGE),
-    "StartUpload": (*REPEAT_CALL, *SEE_IMAGE, *START_UPLOAD, *BRING_DIRECTLY),
+    "StartUpload": (*REPEAT_CALL, *SEE_IMAGE, *START_RESUMABLE_UPLOAD),
     "WriteUpload": (*SEE_IMAGE, *WRITE_UPLOAD, *GO_ON, *RECEIVE_CHUNK, *FINISH_UPLOAD),
-    "CreatePartUrls": (*SEE_IMAGE, *CREATE_PART_URLS, *BRING_DIRECTLY),
+    "CreatePartUrls": (*SEE_IMAGE, *CREATE_PART_URLS),
     "GetUpload": (*SEE_IMAGE, *GET_UPLOAD),
     "FinishUpload": (*REPEAT_CALL, *SEE_IMAGE, *COMPLETE_UPLOAD, *COMPLETE, *FINISH_UPLOAD),
     "AbortUpload": (*REPEAT_CALL, *SEE_IMAGE, *ABORT_UPLOAD),

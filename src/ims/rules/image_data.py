@@ -59,6 +59,10 @@ class UploadAttempt(DiskAttempt):
     max_file_bytes: int
     allowance: Allowance
     """The owner's."""
+    direct: bool = False
+    """Whether its bytes are to be brought to the store itself."""
+    store_takes_parts: bool = False
+    """Whether there is such a store, and the deployment lets it."""
 
     @property
     def received_bytes(self) -> int:
@@ -186,6 +190,36 @@ START_UPLOAD: tuple[Rule[UploadAttempt], ...] = (
     stored_bytes_stay_within_the_quota,
     creations_at_once_stay_within_the_quota,
     copies_at_once_stay_within_the_quota,
+)
+
+
+class BringingDirectly(Protocol):
+    """Somebody wants to bring the bytes of an upload, perhaps to the store itself."""
+
+    @property
+    def image(self) -> Image: ...
+    @property
+    def direct(self) -> bool: ...
+    @property
+    def store_takes_parts(self) -> bool: ...
+
+
+@rule("7.8", Reason.DIRECT_TRANSFER_UNAVAILABLE, Category.AGAINST_RULES)
+def only_plain_bytes_are_brought_directly_to_a_store_for_it(
+    attempt: BringingDirectly,
+) -> Iterator[Breach]:
+    """Bytes are brought directly where the store takes them, and they are not to be encrypted."""
+    if not attempt.direct or (attempt.store_takes_parts and not attempt.image.encrypted):
+        return
+    yield breach(
+        "These bytes cannot be brought to their store directly; upload them to the service.",
+        encrypted="true" if attempt.image.encrypted else "false",
+    )
+
+
+START_RESUMABLE_UPLOAD: tuple[Rule[UploadAttempt], ...] = (
+    *START_UPLOAD,
+    only_plain_bytes_are_brought_directly_to_a_store_for_it,
 )
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ims.domain.image import Image
 from ims.domain.rejection import Category, Reason
 from ims.domain.upload import Upload
 from ims.rules.engine import Breach, Rule, breach, rule
@@ -12,6 +11,7 @@ from ims.rules.image_data import (
     DiskAttempt,
     a_stored_disk_is_not_filled_again,
     only_members_upload_files_of_their_own,
+    only_plain_bytes_are_brought_directly_to_a_store_for_it,
     only_the_declaring_service_uploads_what_it_vouches_for,
     only_the_owner_or_its_service_uploads,
     the_disk_is_one_of_the_image,
@@ -25,6 +25,13 @@ class FoundUpload(DiskAttempt):
 
     upload: Upload | None
     """The upload, where the disk has such a one."""
+    store_takes_parts: bool = False
+    """Whether bytes can be brought to the store itself, and the deployment lets that."""
+
+    @property
+    def direct(self) -> bool:
+        """Whether its bytes are brought to the store itself."""
+        return self.upload is not None and self.upload.direct
 
 
 @rule("2.3", Reason.UPLOAD_NOT_FOUND, Category.MISSING)
@@ -52,7 +59,7 @@ RESUME_UPLOAD: tuple[Rule[FoundUpload], ...] = (
 @rule("7.8", Reason.UPLOAD_MODE_MISMATCH, Category.AGAINST_RULES)
 def a_direct_upload_is_not_written_to_the_service(attempt: FoundUpload) -> Iterator[Breach]:
     """The bytes of a direct upload are brought to the store, and not to the service."""
-    if attempt.upload is not None and attempt.upload.direct:
+    if attempt.direct:
         yield breach(
             "The upload was started as a direct one: bring its parts to the URLs of CreatePartUrls.",
             direct="true",
@@ -62,7 +69,7 @@ def a_direct_upload_is_not_written_to_the_service(attempt: FoundUpload) -> Itera
 @rule("7.8", Reason.UPLOAD_MODE_MISMATCH, Category.AGAINST_RULES)
 def only_a_direct_upload_is_brought_to_the_store(attempt: FoundUpload) -> Iterator[Breach]:
     """Only a direct upload has URLs that its bytes are brought to."""
-    if attempt.upload is not None and not attempt.upload.direct:
+    if attempt.upload is not None and not attempt.direct:
         yield breach(
             "The upload was not started as a direct one: bring its bytes with WriteUpload.",
             direct="false",
@@ -76,32 +83,6 @@ WRITE_UPLOAD: tuple[Rule[FoundUpload], ...] = (
 CREATE_PART_URLS: tuple[Rule[FoundUpload], ...] = (
     *RESUME_UPLOAD,
     only_a_direct_upload_is_brought_to_the_store,
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DirectUploadAttempt:
-    """Somebody wants to bring a disk's bytes to the store itself."""
-
-    image: Image
-    store_gives_urls: bool
-    """Whether there is such a store, and the deployment lets it."""
-
-
-@rule("7.8", Reason.DIRECT_TRANSFER_UNAVAILABLE, Category.AGAINST_RULES)
-def only_plain_bytes_are_brought_directly_to_a_store_for_it(
-    attempt: DirectUploadAttempt,
-) -> Iterator[Breach]:
-    """Bytes are brought directly where the store takes them, and they are not to be encrypted."""
-    if attempt.store_gives_urls and not attempt.image.encrypted:
-        return
-    yield breach(
-        "These bytes cannot be brought to their store directly; upload them to the service.",
-        encrypted="true" if attempt.image.encrypted else "false",
-    )
-
-
-BRING_DIRECTLY: tuple[Rule[DirectUploadAttempt], ...] = (
     only_plain_bytes_are_brought_directly_to_a_store_for_it,
 )
 

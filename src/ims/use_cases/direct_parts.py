@@ -1,22 +1,13 @@
 """The parts of direct uploads: what others bring to the store itself."""
 
-from ims.blob_store.interface import BlobDeleted, PartUrls
-from ims.domain.image import Image
+from ims.blob_store.interface import BlobDeleted
 from ims.domain.upload import Upload
-from ims.rules.engine import enforce
-from ims.rules.uploads import BRING_DIRECTLY, DirectUploadAttempt
 from ims.use_cases.deployment import Deployment
 
 
-def part_urls_for(deployment: Deployment, image: Image) -> PartUrls:
-    """Return what an image's bytes are brought to the store with.
-
-    Raises Rejection DIRECT_TRANSFER_UNAVAILABLE.
-    """
-    gives_urls = deployment.part_urls is not None and bool(deployment.longest_part_url)
-    enforce(BRING_DIRECTLY, DirectUploadAttempt(image=image, store_gives_urls=gives_urls))
-    assert deployment.part_urls is not None  # or the rule would have been broken
-    return deployment.part_urls
+def takes_parts(deployment: Deployment) -> bool:
+    """Whether bytes can be brought to the store itself."""
+    return deployment.part_urls is not None and bool(deployment.longest_part_url)
 
 
 def arrived_parts(deployment: Deployment, upload: Upload) -> frozenset[int]:

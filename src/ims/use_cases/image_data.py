@@ -16,7 +16,7 @@ from ims.domain.rejection import Category, Problems, Reason, Rejection, reject
 from ims.domain.tenant import NOBODY
 from ims.domain.view import View
 from ims.repository.database import Transaction
-from ims.rules.engine import enforce
+from ims.rules.engine import Rule, enforce
 from ims.rules.image_data import (
     FINISH_UPLOAD,
     RECEIVE_CHUNK,
@@ -36,6 +36,7 @@ from ims.use_cases.deployment import (
     refuse_if,
     see_locked,
 )
+from ims.use_cases.direct_parts import takes_parts
 from ims.use_cases.trail import record_image
 
 _log = logging.getLogger(__name__)
@@ -122,6 +123,8 @@ def upload_attempt(
     announced: Announcement,
     upload_id: str,
     problems: Problems,
+    *,
+    direct: bool = False,
 ) -> UploadAttempt:
     """Return what is judged when the upload of a disk is to begin; locks the owner's quotas."""
     return UploadAttempt(
@@ -132,6 +135,8 @@ def upload_attempt(
         upload_id=upload_id,
         max_file_bytes=deployment.limits.image_file_bytes,
         allowance=tx.tenants.lock(image.owner).under(deployment.limits.quotas),
+        direct=direct,
+        store_takes_parts=takes_parts(deployment),
         key_usable=key_is_usable(deployment, image),
         problems=problems,
     )
@@ -144,13 +149,14 @@ def reserve(
     *,
     action: Action,
     until: datetime | None = None,
+    rules: tuple[Rule[UploadAttempt], ...] = START_UPLOAD,
 ) -> Reserved:
     """Note that the disk's bytes are arriving, so that nobody deletes the image or brings others.
 
     An upload is held until a time without another word; without one, somebody else sees to its end.
     Raises Rejection when the law forbids it.
     """
-    enforce(START_UPLOAD, attempt)
+    enforce(rules, attempt)
     if until is not None:
         tx.pending_blobs.add(_blob_key(attempt.upload_id), attempt.image.id, until=until)
     image = tx.images.save(attempt.draft, now=deployment.now())

@@ -11,7 +11,7 @@ from ims.domain.rejection import Problems
 from ims.domain.upload import PartOfUpload, Upload
 from ims.rules.uploads import CREATE_PART_URLS
 from ims.use_cases.deployment import Deployment, see
-from ims.use_cases.direct_parts import arrived_parts, part_urls_for
+from ims.use_cases.direct_parts import arrived_parts
 from ims.use_cases.image_data import superseded
 from ims.use_cases.resumable_uploads import Go, find_upload, is_whole, wait_for_more
 
@@ -53,7 +53,8 @@ def create_part_urls(
         go = find_upload(
             deployment, reading, caller, image, disk_index, upload_id, problems, CREATE_PART_URLS
         )
-    part_urls = part_urls_for(deployment, image)
+    part_urls = deployment.part_urls
+    assert part_urls is not None  # or a rule would have been broken
     lasting = min(valid, deployment.longest_part_url)
     expire_time = deployment.now() + lasting
     wait_for_more(deployment, go.upload, at_least=lasting)

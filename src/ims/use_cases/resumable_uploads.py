@@ -19,7 +19,13 @@ from ims.domain.upload import Findings, Upload
 from ims.domain.view import View
 from ims.repository.database import Reading, Transaction
 from ims.rules.engine import Rule, enforce
-from ims.rules.image_data import FINISH_UPLOAD, RECEIVE_CHUNK, Announcement, Arrival
+from ims.rules.image_data import (
+    FINISH_UPLOAD,
+    RECEIVE_CHUNK,
+    START_RESUMABLE_UPLOAD,
+    Announcement,
+    Arrival,
+)
 from ims.rules.uploads import (
     ABORT_UPLOAD,
     COMPLETE,
@@ -32,7 +38,7 @@ from ims.rules.uploads import (
     Progress,
 )
 from ims.use_cases.deployment import Deployment, in_one_transaction, key_is_usable, see, see_locked
-from ims.use_cases.direct_parts import brought_bytes, part_urls_for
+from ims.use_cases.direct_parts import brought_bytes, takes_parts
 from ims.use_cases.downloads import blobs_for_reading
 from ims.use_cases.image_data import (
     Finish,
@@ -145,7 +151,9 @@ def _start(
 ) -> Go:
     image = see_locked(deployment, tx, caller, image_id).image
     upload_id = deployment.new_id()
-    attempt = upload_attempt(deployment, tx, caller, image, disk_index, announced, upload_id, problems)
+    attempt = upload_attempt(
+        deployment, tx, caller, image, disk_index, announced, upload_id, problems, direct=direct
+    )
     if attempt.disk is not None and attempt.disk.state is DiskState.SAVING:
         running = tx.uploads.find(BlobKey(attempt.disk.upload_id))
         if (
@@ -158,12 +166,16 @@ def _start(
                 deployment, tx, caller, image, disk_index, upload_id, problems, RESUME_UPLOAD
             )
     until = deployment.now() + deployment.upload_patience
-    reserved = reserve(deployment, tx, attempt, action=Action.START_UPLOAD, until=until)
+    action, rules = Action.START_UPLOAD, START_RESUMABLE_UPLOAD
+    reserved = reserve(deployment, tx, attempt, action=action, until=until, rules=rules)
     brought = file.format_for(reserved.disk)
     if brought is not reserved.disk.format:
         # Rather than when everything has been brought.
         deployment.converter.require(brought, reserved.disk.format)
-    part_urls = part_urls_for(deployment, image) if direct else None
+    part_bytes = 0
+    if direct:
+        assert deployment.part_urls is not None  # or a rule would have been broken
+        part_bytes = deployment.part_urls.part_bytes(announced.size_bytes)
     blob_key = BlobKey(upload_id)
     wrapped_data_key = b""
     if image.encryption_key_id is not None:
@@ -177,7 +189,7 @@ def _start(
         sha256=announced.sha256,
         source_format=None if brought is reserved.disk.format else brought,
         ova=file.ova,
-        part_bytes=0 if part_urls is None else part_urls.part_bytes(announced.size_bytes),
+        part_bytes=part_bytes,
         wrapped_data_key=wrapped_data_key,
         expire_time=until,
     )
@@ -276,6 +288,7 @@ def find_upload(
         image=image,
         disk_index=disk_index,
         upload=upload,
+        store_takes_parts=takes_parts(deployment),
         key_usable=key_is_usable(deployment, image),
         problems=problems,
     )
