@@ -258,7 +258,7 @@ class _Messages:
     """The messages that bring bytes, asked for by a thread of the library's."""
 
     def __init__(self, upload: PeerUpload, chunks: Iterator[bytes]) -> None:
-        self.trouble: Exception | None = None
+        self.trouble: BaseException | None = None
         """What the chunks have raised: the messages end then, and the call with them."""
         self.asked = time.monotonic()
         """When the other side has last made room for a message."""
@@ -279,6 +279,7 @@ class _Messages:
                 counted = WriteUploadRequest.Chunk(data=chunk, crc32c=google_crc32c.value(chunk))
                 yield WriteUploadRequest(chunk=counted)
                 self.asked = time.monotonic()
-        # Not when the library lets go of this because the call has died: no chunk has raised that.
-        except Exception as trouble:  # noqa: BLE001 - raised again by who waits for the answer
+        except GeneratorExit:
+            raise  # the library lets go of this because the call has died: no chunk has raised that
+        except BaseException as trouble:  # noqa: BLE001 - raised again by who waits for the answer
             self.trouble = trouble
