@@ -40,7 +40,7 @@ thread. What it raises ends the transfer."""
 CHUNK_BYTES: Final = 256 * 1024
 """What of an upload is cut in the middle is sent again."""
 PATIENCE_SECONDS: Final = 60.0
-"""How long a transfer of a file goes on though no byte arrives."""
+"""For how long in all a transfer of a file waits between goes of which no byte arrives."""
 
 _STEP_BYTES: Final = 1024 * 1024
 """What the parts of a parallel download are whole numbers of."""
@@ -69,8 +69,8 @@ class FileCalls(TransferCalls, UploadCalls, OperationCalls):
         """Upload a file as one disk of an image; go on where the connection, or either side, was lost.
 
         So does whoever uploads the same file again, later or elsewhere. Without `sha256` the file is
-        read once more beforehand, to announce it. Gives up when no byte has arrived for
-        `patience_seconds`. Raises Declined, Unreachable, and OSError about the file; the upload waits
+        read once more beforehand, to announce it. Gives up when it has waited for
+        `patience_seconds` between goes of which no byte arrived. Raises Declined, Unreachable, and OSError about the file; the upload waits
         then, unless the service has ended it.
 
         With a `source_format` that is not the disk's, or an OVA, the service converts what has arrived,
@@ -163,7 +163,7 @@ class FileCalls(TransferCalls, UploadCalls, OperationCalls):
         The file gets its name when all bytes are on the disk and found to be those announced: their
         number always, their digest when it is the whole disk. Until then, and when something goes
         wrong, there is no such file, or the old one as it was. Where the connection is lost it goes on
-        from there, until no byte has arrived for `patience_seconds`. With `parallel` so many parts
+        from there, until it has waited so long in vain (`patience_seconds`). With `parallel` so many parts
         are downloaded at the same time.
 
         Raises Declined, Unreachable, DamagedDownload, and OSError about the file, FileExistsError

@@ -1,7 +1,7 @@
 """Calls that are made again by themselves: which, when, and how the service knows them again."""
 
 import uuid
-from time import monotonic, sleep
+from time import sleep
 from typing import Final
 
 import grpc
@@ -19,7 +19,7 @@ _LONGEST_PAUSE_SECONDS: Final = 5.0
 class Patience:
     """Waits between one go of a transfer and the next, but not for ever.
 
-    Patience is counted from the first trouble on: a go may take as long as it likes before.
+    What it counts is the waiting: a go takes as long as it likes.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -27,17 +27,16 @@ class Patience:
         self.has_moved()
 
     def has_moved(self) -> None:
-        """Be patient anew from the next trouble on: bytes have arrived."""
-        self._until: float | None = None
+        """Be patient anew: bytes have arrived."""
+        self._left_seconds = self._seconds
         self._pause_seconds = PAUSES_SECONDS[0]
 
     def wait(self, trouble: Exception) -> None:
         """Wait a while, longer each time. Raises the trouble when patience is at its end."""
-        if self._until is None:
-            self._until = monotonic() + self._seconds
-        if monotonic() + self._pause_seconds > self._until:
+        if self._pause_seconds > self._left_seconds:
             raise trouble
         sleep(self._pause_seconds)
+        self._left_seconds -= self._pause_seconds
         self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
 
 
