@@ -70,8 +70,8 @@ class FileCalls(TransferCalls, UploadCalls, OperationCalls):
 
         So does whoever uploads the same file again, later or elsewhere. Without `sha256` the file is
         read once more beforehand, to announce it. Gives up when it has waited for
-        `patience_seconds` between goes of which no byte arrived. Raises Declined, Unreachable, and OSError about the file; the upload waits
-        then, unless the service has ended it.
+        `patience_seconds` between goes of which no byte arrived. Raises Declined, Unreachable, and
+        OSError about the file; the upload waits then, unless the service has ended it.
 
         With a `source_format` that is not the disk's, or an OVA, the service converts what has arrived,
         and this waits for it, however long that takes. A direct upload goes to the store itself, some
@@ -163,7 +163,7 @@ class FileCalls(TransferCalls, UploadCalls, OperationCalls):
         The file gets its name when all bytes are on the disk and found to be those announced: their
         number always, their digest when it is the whole disk. Until then, and when something goes
         wrong, there is no such file, or the old one as it was. Where the connection is lost it goes on
-        from there, until it has waited so long in vain (`patience_seconds`). With `parallel` so many parts
+        from there, until it has waited for `patience_seconds` in vain. With `parallel` so many parts
         are downloaded at the same time.
 
         Raises Declined, Unreachable, DamagedDownload, and OSError about the file, FileExistsError
