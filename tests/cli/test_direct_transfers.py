@@ -4,6 +4,7 @@ import json
 import os
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from cli.conftest import Ims, ImsOf
 from disk_files.makers import TINY_QCOW2
 from ims.client import Client, Disk, Image, Unreachable, sha256_of
 from ims.client.parts import Part, bring_parts
+from ims.v1.upload_service_pb2 import CreatePartUrlsResponse
 from serving import Server
 
 PART = 5 * 1024**2
@@ -101,6 +103,28 @@ def test_an_interrupted_one_goes_on_with_what_is_missing(on_a_bucket: Server, la
 
         assert client.get_image(image.id).state == Image.ACTIVE
     assert max(told) == large.stat().st_size
+
+
+def test_what_arrives_besides_is_told_too(on_a_bucket: Server, large: Path, owner: str):
+    """The last part of an interrupted go may arrive when the next one has begun."""
+
+    class Late(Client):
+        arrived = False
+
+        def create_part_urls(self, *args: Any, **kwargs: Any) -> CreatePartUrlsResponse:
+            if not self.arrived:
+                with large.open("rb") as file:
+                    bring_parts(file, super().create_part_urls(*args, **kwargs).parts[:1], int)
+                self.arrived = True
+            return super().create_part_urls(*args, **kwargs)
+
+    told: list[int] = []
+    with Late(on_a_bucket.target, tenant=owner) as client:
+        image = client.create_image(name="late", type=Image.SYSTEM_DISK, formats=[Disk.RAW])
+        client.upload(image.id, large, direct=True, progress=lambda done, _: told.append(done))
+
+    assert told == sorted(told)
+    assert told[-1] == large.stat().st_size
 
 
 def test_a_file_that_ends_too_early_is_told(on_a_bucket: Server, large: Path, owner: str):

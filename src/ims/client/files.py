@@ -129,6 +129,9 @@ class FileCalls(TransferCalls, UploadCalls, OperationCalls):
                 raise Unreachable("The store has not kept a part that it has taken.")
             bring_parts(file, parts, sent)
             last = parts[-1].number
+        # What an earlier go had sent may have arrived in the meantime.
+        if done["bytes"] < upload.size_bytes:
+            sent(upload.size_bytes - done["bytes"])
 
     def _after(self, trouble: Declined | Unreachable, upload: Upload, patience: Patience) -> Upload:
         """Return how far an upload has come when a go has failed. Raises what ends the upload."""
