@@ -498,9 +498,8 @@ def _bucket(s3: S3Setting, closing: ExitStack) -> "S3BlobStore":
         message = "setting s3: boto3 is not installed; pip install 'ims[s3]'"
         raise SettingsError(message) from error
     try:
-        store = S3BlobStore(
-            S3Bucket(_bucket_address(s3)), prefix=s3.prefix, sizes=PartSizes(part_bytes=s3.part_bytes)
-        )
+        sizes = PartSizes(part_bytes=s3.part_bytes, keep_every_bytes=s3.keep_every_bytes)
+        store = S3BlobStore(S3Bucket(_bucket_address(s3)), prefix=s3.prefix, sizes=sizes)
         closing.callback(store.close)
         store.check()
     except UnusableBucket as error:

@@ -11,10 +11,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from blob_store.contract import (
     BYTES,
@@ -30,9 +33,9 @@ from blob_store.contract import (
 from blob_store.resumption import ResumptionContract
 from buckets import moto
 from ims.blob_store import s3_bucket
-from ims.blob_store.interface import BlobBusy, BlobDeleted, KeyInUse
+from ims.blob_store.interface import BlobBusy, BlobDeleted, KeyInUse, storage_unavailable
 from ims.blob_store.s3 import S3BlobStore
-from ims.blob_store.s3_bucket import UnusableBucket
+from ims.blob_store.s3_bucket import S3Bucket, UnusableBucket
 from ims.blob_store.s3_record import MIB, PartSizes, Places, Record
 from ims.blob_store.sealed import SealedBlobs, kept_bytes, resume_writer
 from ims.domain.rejection import Category, Reason, Rejection
@@ -41,6 +44,31 @@ SMALL_PART = 300_000
 LEAST_PART = 64 * 1024
 """What the servers of tests are content with."""
 MIN_PART_BYTES = PartSizes().least_bytes
+PIECE = 100_000
+"""How much of a part is kept by itself where pieces are."""
+
+
+@dataclass(frozen=True)
+class Go:
+    """How one of the writers of a blob writes, and ends."""
+
+    sizes: list[int]
+    part_bytes: int
+    keep_every_bytes: int | None
+    dies: bool
+
+
+GOES = st.lists(
+    st.builds(
+        Go,
+        sizes=st.lists(st.integers(0, 2 * SMALL_PART), max_size=4),
+        part_bytes=st.sampled_from([LEAST_PART, SMALL_PART, 500_000]),
+        keep_every_bytes=st.sampled_from([None, 1, LEAST_PART, PIECE]),
+        dies=st.booleans(),
+    ),
+    min_size=1,
+    max_size=6,
+)
 # What differs between stores is found out by all the other tests.
 ON_CEPH = pytest.mark.parametrize("server", ["radosgw"], indirect=True, scope="session")
 ON_MOTO = pytest.mark.parametrize("server", ["moto"], indirect=True, scope="session")
@@ -80,14 +108,15 @@ def open_store(server, session_bucket, connection, prefix):
     """Open the test's store once more, as another instance would."""
     opened = []
 
-    def open_it(*, part_bytes=SMALL_PART, least_bytes=LEAST_PART, **changes):
+    def open_it(*, part_bytes=SMALL_PART, least_bytes=LEAST_PART, keep_every_bytes=None, **changes):
         bucket = connection
         if changes:
             bucket = server.bucket(session_bucket, **changes)
             opened.append(bucket)
-        return S3BlobStore(
-            bucket, prefix=prefix, sizes=PartSizes(part_bytes=part_bytes, least_bytes=least_bytes)
+        sizes = PartSizes(
+            part_bytes=part_bytes, least_bytes=least_bytes, keep_every_bytes=keep_every_bytes
         )
+        return S3BlobStore(bucket, prefix=prefix, sizes=sizes)
 
     yield open_it
     for bucket in opened:
@@ -121,6 +150,22 @@ def there(client, session_bucket, prefix):
         return {each["Key"].removeprefix(prefix) for each in objects}, len(uploads)
 
     return look
+
+
+@pytest.fixture
+def broken_part(monkeypatch):
+    """Have no part of an upload arrive for a while."""
+
+    @contextmanager
+    def break_it(writer):
+        def lost(*_):
+            raise storage_unavailable()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(writer._bucket, "put_part", lost)
+            yield
+
+    return break_it
 
 
 def die(writer):
@@ -161,6 +206,173 @@ class TestResumptionInOnePiece(ResumptionContract):
     @pytest.fixture
     def blobs(self, open_store):
         return open_store(part_bytes=8 * MIB)
+
+
+class TestResumptionInPieces(ResumptionContract):
+    @pytest.fixture
+    def blobs(self, open_store):
+        return open_store(keep_every_bytes=PIECE)
+
+    @pytest.fixture
+    def elsewhere(self, open_store):
+        return open_store(keep_every_bytes=PIECE)
+
+
+class TestPieces:
+    """What fills a part is kept meanwhile, where that is asked for."""
+
+    @pytest.fixture
+    def blobs(self, open_store):
+        return open_store(keep_every_bytes=PIECE)
+
+    @pytest.fixture
+    def elsewhere(self, open_store):
+        """Whoever goes on finds them, whether it makes such itself or not."""
+        return open_store()
+
+    def test_a_crash_leaves_all_but_what_is_less_than_a_piece(self, blobs, elsewhere, there):
+        writer = blobs.resume_writer(KEY)
+        for place in range(0, 2 * SMALL_PART, 50_000):
+            writer.write(BYTES[place : place + 50_000])
+        writer.write(BYTES[2 * SMALL_PART : 2 * SMALL_PART + 2 * PIECE - 1])
+        writer.write(BYTES[2 * SMALL_PART + 2 * PIECE - 1 : 2 * SMALL_PART + 3 * PIECE - 2])
+        die(writer)
+
+        assert blobs.kept_bytes(KEY) == 2 * SMALL_PART + 2 * PIECE - 1
+        another = elsewhere.resume_writer(KEY)
+        assert another.size_bytes == 2 * SMALL_PART + 2 * PIECE - 1
+        another.write(BYTES[another.size_bytes :])
+        another.commit()
+        assert content(blobs, KEY) == BYTES
+        assert there() == ({f"blobs/{KEY}"}, 0)
+
+    def test_what_a_part_has_that_does_not_arrive_is_kept_too(self, blobs, elsewhere, broken_part):
+        writer = blobs.resume_writer(KEY)
+        with broken_part(writer):
+            writer.write(BYTES[: SMALL_PART + PIECE])
+            die(writer)
+
+        another = elsewhere.resume_writer(KEY)
+
+        assert another.size_bytes == SMALL_PART + PIECE
+        another.write(BYTES[another.size_bytes :])
+        another.commit()
+        assert content(blobs, KEY) == BYTES
+
+    def test_what_has_arrived_in_a_part_is_not_kept_beside_it(self, blobs, there):
+        writer = blobs.resume_writer(KEY)
+        writer.write(BYTES[:SMALL_PART])
+        writer._settle()
+        writer.write(BYTES[SMALL_PART : SMALL_PART + PIECE])
+
+        assert there()[0] == {
+            f"unfinished/{KEY}.000001",
+            f"unfinished/{KEY}.000001.tail.{SMALL_PART}",
+        }
+        writer.discard()
+        assert there() == (set(), 0)
+
+    def test_crash_after_crash_leaves_no_less(self, blobs, there):
+        written = 0
+        for count in (PIECE, PIECE + 7, SMALL_PART, 2 * PIECE, SMALL_PART + PIECE, PIECE):
+            writer = blobs.resume_writer(KEY)
+            assert 0 <= written - writer.size_bytes < PIECE
+            written = writer.size_bytes + count
+            writer.write(BYTES[writer.size_bytes : written])
+            die(writer)
+
+        assert there()[1] == 1
+        writer = blobs.resume_writer(KEY)
+        assert 0 <= written - writer.size_bytes < PIECE
+        writer.write(BYTES[writer.size_bytes :])
+        writer.commit()
+        assert content(blobs, KEY) == BYTES
+        assert there() == ({f"blobs/{KEY}"}, 0)
+
+    def test_a_writer_that_is_taken_for_dead_takes_nothing_away_that_the_next_one_reads(
+        self, blobs, monkeypatch
+    ):
+        first = blobs.resume_writer(KEY)
+        first.write(BYTES[: SMALL_PART - 1])
+        seconds = []
+        put_part = S3Bucket.put_part
+
+        def put_late(*arguments):
+            if not seconds:
+                seconds.append(blobs.resume_writer(KEY))
+            return put_part(*arguments)
+
+        monkeypatch.setattr(S3Bucket, "put_part", put_late)
+        first.write(BYTES[SMALL_PART - 1 : SMALL_PART])
+        first._settle()
+        (second,) = seconds
+        assert second.size_bytes == SMALL_PART
+        second.write(BYTES[SMALL_PART : SMALL_PART + PIECE])
+        die(second)
+
+        third = blobs.resume_writer(KEY)
+        assert third.size_bytes == SMALL_PART + PIECE
+        third.write(BYTES[SMALL_PART + PIECE :])
+        third.commit()
+        assert content(blobs, KEY) == BYTES
+
+    def test_pieces_of_a_deleted_blob_are_taken_away_by_who_learns_of_it(self, blobs, there):
+        writer = blobs.resume_writer(KEY)
+        writer.write(BYTES[:PIECE])
+        blobs.delete(KEY)
+
+        with pytest.raises(BlobDeleted):
+            writer.write(BYTES[PIECE : 2 * PIECE])
+
+        assert there() == (set(), 0)
+
+    def test_a_place_where_the_next_one_cannot_go_on_is_not_gone_on_from(self, blobs):
+        """And its own pieces follow where it went on, not where the earlier ones end."""
+        writer = blobs.resume_writer(KEY)
+        writer.write(BYTES[: 2 * PIECE + 5])
+        die(writer)
+        places = {"first_bytes": 7, "step_bytes": PIECE}
+        writer = blobs.resume_writer(KEY, **places)
+        assert writer.size_bytes == PIECE + 7
+        writer.write(b"2" * PIECE)
+        die(writer)
+
+        writer = blobs.resume_writer(KEY, **places)
+
+        assert writer.size_bytes == 2 * PIECE + 7
+        writer.commit()
+        assert content(blobs, KEY) == BYTES[: PIECE + 7] + b"2" * PIECE
+
+    @ON_MOTO
+    @settings(
+        max_examples=25,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+    @given(goes=GOES)
+    def test_however_often_it_is_gone_on_with_the_bytes_are_right(self, goes, open_store):
+        """Whoever is next may write other bytes, and may make other parts, or no pieces."""
+        expected = b""
+        store = open_store()
+        store.delete(KEY)
+        for byte, go in enumerate(goes, 1):
+            store = open_store(part_bytes=go.part_bytes, keep_every_bytes=go.keep_every_bytes)
+            writer = store.resume_writer(KEY)
+            assert writer.size_bytes <= len(expected)
+            expected = expected[: writer.size_bytes]
+            for size in go.sizes:
+                writer.write(bytes([byte]) * size)
+                expected += bytes([byte]) * size
+            if go.dies:
+                die(writer)
+            else:
+                writer.suspend()
+            if go.keep_every_bytes or not go.dies:
+                assert len(expected) - store.kept_bytes(KEY) < (go.keep_every_bytes or 1)
+        writer = store.resume_writer(KEY)
+        expected = expected[: writer.size_bytes]
+        writer.commit()
+        assert content(store, KEY) == expected
 
 
 class TestLayout:

@@ -27,6 +27,11 @@ class Part:
         self._bytes.write(data)
         self.size_bytes += len(data)
 
+    def last(self, size_bytes: int) -> IO[bytes]:
+        """Return a file of so many of the bytes that were written last."""
+        self._bytes.seek(self.size_bytes - size_bytes)
+        return BytesIO(self._bytes.read(size_bytes))
+
     def rewound(self) -> IO[bytes]:
         """Return a file of what is in it, at its beginning; nothing is written to it afterwards."""
         if isinstance(self._bytes, mmap) and self.room_bytes:

@@ -1,7 +1,7 @@
 """What a bucket keeps of a blob that is not committed yet, and whose turn it is to write it.
 
     unfinished/KEY.NUMBER              the mark of the blob's first, second … writer
-    unfinished/KEY.NUMBER.tail.OFFSET  what that writer had from there on when it was suspended
+    unfinished/KEY.NUMBER.tail.OFFSET  what that writer had from there on, beyond the parts
 
 A writer goes on only as long as its mark is there. A mark is made only where there is none, so that of
 two who want to be the next writer one is; that one takes the mark of the writer before away. Which parts
@@ -14,12 +14,12 @@ the next writer's. Then the store finishes the upload with neither, and nothing 
 import json
 import uuid
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
 from ims.blob_store.interface import storage_full
 from ims.blob_store.s3_bucket import (
@@ -45,6 +45,8 @@ class PartSizes:
     """About how large the first thousands of them are."""
     least_bytes: int = 5 * MIB
     """How small the store lets all but the last be; the default is what S3 asks for."""
+    keep_every_bytes: int | None = None
+    """After how many bytes what fills a part is kept by itself meanwhile; None for when it is full."""
 
     def of(self, number: int) -> int:
         """Return about how large a part is, by its number from 1 on. Raises Rejection STORAGE_FULL."""
@@ -79,6 +81,21 @@ ANYWHERE: Final = Places()
 
 
 @dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Bytes of a blob that are in none of its parts yet, as an object of their own."""
+
+    name: str
+    begin_bytes: int
+    """Where in the blob they begin."""
+    size_bytes: int
+    """How many of them are good: the object may have more."""
+
+    @property
+    def end_bytes(self) -> int:
+        return self.begin_bytes + self.size_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
 class Mark:
     """What a writer has put down before it writes anything."""
 
@@ -86,10 +103,8 @@ class Mark:
     """1 for a blob's first."""
     token: str
     """What no other mark has."""
-    tail: str = ""
-    """The name of the object with what an earlier writer had beyond its parts; empty for nothing."""
-    tail_bytes: int = 0
-    """How much of it is good."""
+    tail: tuple[Piece, ...] = ()
+    """What earlier writers had beyond their parts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +113,8 @@ class Kept:
 
     upload_id: str = ""
     parts: tuple[KeptPart, ...] = ()
-    tail: str = ""
-    tail_bytes: int = 0
+    tail: tuple[Piece, ...] = ()
+    """What comes after the parts, one piece after the other."""
 
     @property
     def parts_bytes(self) -> int:
@@ -107,20 +122,26 @@ class Kept:
 
     @property
     def size_bytes(self) -> int:
-        return self.parts_bytes + self.tail_bytes
+        return self.tail[-1].end_bytes if self.tail else self.parts_bytes
 
     def up_to(self, places: Places) -> "Kept":
         """Return what of it ends at one of these places."""
         end_bytes = places.before(self.size_bytes)
         if end_bytes >= self.parts_bytes:
-            tail_bytes = end_bytes - self.parts_bytes
-            return replace(self, tail=self.tail if tail_bytes else "", tail_bytes=tail_bytes)
+            return replace(
+                self,
+                tail=tuple(
+                    replace(piece, size_bytes=min(piece.end_bytes, end_bytes) - piece.begin_bytes)
+                    for piece in self.tail
+                    if piece.begin_bytes < end_bytes
+                ),
+            )
         # A part is kept as it is, or not at all.
         ends = list(accumulate(part.size_bytes for part in self.parts))
         count = bisect_right(ends, end_bytes)
         while count and places.before(ends[count - 1]) != ends[count - 1]:
             count -= 1
-        return replace(self, parts=self.parts[:count], tail="", tail_bytes=0)
+        return replace(self, parts=self.parts[:count], tail=())
 
 
 class Record:
@@ -144,20 +165,13 @@ class Record:
         if before is None:
             first = self.begin()
             return None if first is None else (first, Kept())
-        found = self._kept(before)
-        mark = self._claim(
-            Mark(
-                number=before.number + 1,
-                token=uuid.uuid4().hex,
-                tail=found.tail,
-                tail_bytes=found.tail_bytes,
-            )
-        )
+        found = self._kept(before).up_to(places)
+        mark = self._claim(Mark(number=before.number + 1, token=uuid.uuid4().hex, tail=found.tail))
         if mark is None:
             return None
         # Again, now that the writer before has been stopped.
         kept = self._kept(mark).up_to(places)
-        self._remove_all(name for name in self._tails() if name != kept.tail)
+        self._remove_all(self._tails().keys() - {piece.name for piece in kept.tail})
         return mark, kept
 
     def is_on(self, mark: Mark) -> bool:
@@ -175,7 +189,7 @@ class Record:
         """Put a mark down as the newest, and take away those before; None where another is newer."""
         name = self._mark_name(mark.number)
         # The token is in it too: of two marks that are alike, the second would pass for the first.
-        body = json.dumps([mark.token, mark.tail, mark.tail_bytes]).encode("ascii")
+        body = json.dumps([mark.token, *_told(mark.tail)]).encode("ascii")
         try:
             self.bucket.put_new(name, BytesIO(body), token=mark.token)
         except ObjectExists:
@@ -211,16 +225,29 @@ class Record:
                 break
             parts.append(part)
         kept = Kept(upload_id=upload_id, parts=tuple(parts))
-        own = self.tail_name(mark, kept.parts_bytes)
-        if own in tails:
-            return replace(kept, tail=own, tail_bytes=tails[own])
-        if mark.tail in tails and mark.tail.endswith(f".{kept.parts_bytes}"):
-            return replace(kept, tail=mark.tail, tail_bytes=mark.tail_bytes)
-        return kept
+        return replace(kept, tail=tuple(self._tail_from(kept.parts_bytes, mark, tails)))
+
+    def _tail_from(self, place: int, mark: Mark, tails: dict[str, int]) -> Iterator[Piece]:
+        """Yield the pieces that follow each other from a place on."""
+        earlier = {piece.begin_bytes: piece for piece in mark.tail if piece.name in tails}
+        while True:
+            own = self.tail_name(mark, place)
+            if own in tails:
+                piece = Piece(name=own, begin_bytes=place, size_bytes=tails[own])
+            elif place in earlier:
+                piece = earlier[place]
+            else:
+                return
+            yield piece
+            place = piece.end_bytes
 
     def tail_name(self, mark: Mark, offset_bytes: int) -> str:
-        """Return the name of the object with what a suspended writer had from an offset on."""
+        """Return the name of the object with what a writer had from an offset on."""
         return f"{self._mark_name(mark.number)}.tail.{offset_bytes}"
+
+    def remove_tail(self, pieces: Iterable[Piece]) -> None:
+        """Take away what is in a part by now."""
+        self._remove_all(piece.name for piece in pieces)
 
     def _parts(self, upload_id: str) -> list[KeptPart]:
         with suppress(NoSuchUpload):
@@ -236,8 +263,8 @@ class Record:
             content = self.bucket.content(self._mark_name(max(numbers)))
         except NoSuchObject:  # deleted this very moment
             return None
-        token, tail, tail_bytes = json.loads(content)
-        return Mark(number=max(numbers), token=token, tail=tail, tail_bytes=tail_bytes)
+        token, *tail = json.loads(content)
+        return Mark(number=max(numbers), token=token, tail=tuple(_heard(tail)))
 
     def _mark_name(self, number: int) -> str:
         return f"{self._unfinished}{number:06}"
@@ -270,3 +297,17 @@ class Record:
     def _remove_all(self, names: Iterable[str]) -> None:
         for name in names:
             self.bucket.remove(name)
+
+
+def _told(tail: Iterable[Piece]) -> Iterator[str | int]:
+    """Yield what a mark says of a tail: the name and the size of each piece."""
+    for piece in tail:
+        yield piece.name
+        yield piece.size_bytes
+
+
+def _heard(said: list[Any]) -> Iterator[Piece]:
+    for name, size_bytes in zip(said[::2], said[1::2], strict=True):
+        if size_bytes:
+            begin_bytes = int(name.rpartition(".")[2])
+            yield Piece(name=name, begin_bytes=begin_bytes, size_bytes=size_bytes)

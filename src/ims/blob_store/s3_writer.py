@@ -1,10 +1,13 @@
-"""Writes a blob into a bucket: sends one part while the next one fills."""
+"""Writes a blob into a bucket: sends one part while the next one fills.
+
+What fills a part may be kept in pieces until the part is there: for whoever goes on after a crash.
+"""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import IO, Final
 
 from ims.blob_store.interface import BlobDeleted, KeyInUse, storage_unavailable
 from ims.blob_store.s3_bucket import (
@@ -15,10 +18,10 @@ from ims.blob_store.s3_bucket import (
 )
 from ims.blob_store.s3_download import Download
 from ims.blob_store.s3_part import Part
-from ims.blob_store.s3_record import ANYWHERE, Kept, Mark, Places, Record
+from ims.blob_store.s3_record import ANYWHERE, Kept, Mark, Piece, Places, Record
 from ims.domain.rejection import Reason, Rejection
 
-_PIECE_BYTES: Final = 1024**2
+_STEP_BYTES: Final = 1024**2
 
 
 class S3Writer:
@@ -49,21 +52,23 @@ class S3Writer:
         self._sent_bytes = kept.parts_bytes
         self._next_number = len(kept.parts) + 1
         self._part = self._new_part()
+        self._tail = list(kept.tail)
+        self._kept_bytes = kept.size_bytes
         self._thread: ThreadPoolExecutor | None = None
         self._sending: Future[None] | None = None
         self._ended = False
-        if kept.tail_bytes:
-            with self._ending_on_error():
-                self._take_up(kept)
+        with self._ending_on_error():
+            for piece in kept.tail:
+                self._take_up(piece)
 
-    def _take_up(self, kept: Kept) -> None:
+    def _take_up(self, piece: Piece) -> None:
         """Fetch what comes after the parts."""
-        tail = Download(self._bucket, kept.tail, 0, kept.tail_bytes)
+        download = Download(self._bucket, piece.name, 0, piece.size_bytes)
         try:
-            for place in range(0, kept.tail_bytes, _PIECE_BYTES):
-                self._take(tail.read(min(_PIECE_BYTES, kept.tail_bytes - place)))
+            for place in range(0, piece.size_bytes, _STEP_BYTES):
+                self._take(download.read(min(_STEP_BYTES, piece.size_bytes - place)))
         finally:
-            tail.close()
+            download.close()
 
     @property
     def size_bytes(self) -> int:
@@ -114,7 +119,7 @@ class S3Writer:
             self._wait_until_sent()
             self._refuse_if_off()
             if self._part.size_bytes:
-                self._keep_tail()
+                self._put_tail(self._sent_bytes, self._part.rewound())
         self._end()
 
     def _take(self, chunk: bytes) -> None:
@@ -123,8 +128,19 @@ class S3Writer:
             taken = rest[: self._part.room_bytes]
             self._part.write(taken)
             rest = rest[len(taken) :]
+            self._keep_what_waits()
             if self._part.room_bytes == 0:
                 self._send_full_part()
+
+    def _keep_what_waits(self) -> None:
+        """Put what has come since the last time where a crash leaves it, if it is time."""
+        waiting_bytes = self.size_bytes - self._kept_bytes
+        every_bytes = self._record.sizes.keep_every_bytes
+        if every_bytes is None or not self._resumable or waiting_bytes <= 0:
+            return
+        if waiting_bytes >= every_bytes or self._part.room_bytes == 0:
+            self._tail.append(self._put_tail(self._kept_bytes, self._part.last(waiting_bytes)))
+            self._kept_bytes = self.size_bytes
 
     def _new_part(self) -> Part:
         end_bytes = self._places.part_end(self._next_number, self._sent_bytes, self._record.sizes)
@@ -139,13 +155,22 @@ class S3Writer:
         self._next_number += 1
         self._sent_bytes += part.size_bytes
         self._part = self._new_part()
-        self._sending = self._thread.submit(self._send, number, part)
+        outdated = [piece for piece in self._tail if piece.end_bytes <= self._sent_bytes]
+        self._tail = self._tail[len(outdated) :]
+        if self._tail and self._tail[0].begin_bytes < self._sent_bytes:
+            # Made where parts end elsewhere. Nobody goes on in the middle of a piece: it is made anew.
+            self._tail, self._kept_bytes = [], self._sent_bytes
+        self._sending = self._thread.submit(self._send, number, part, outdated)
 
-    def _send(self, number: int, part: Part) -> None:
+    def _send(self, number: int, part: Part, outdated: Sequence[Piece] = ()) -> None:
         try:
             self._send_open(number, part)
         finally:
             part.close()
+        # Whoever goes on from here on finds the part; who has done so before may be reading the pieces.
+        with suppress(Rejection):  # what is not taken away now goes with the next writer
+            if outdated and self._record.is_on(self._mark):
+                self._record.remove_tail(outdated)
 
     def _send_open(self, number: int, part: Part) -> None:
         begun = not self._upload_id
@@ -190,14 +215,16 @@ class S3Writer:
             if found.size_bytes != size_bytes:
                 raise KeyInUse("The key holds a blob already.") from error
 
-    def _keep_tail(self) -> None:
-        tail = self._record.tail_name(self._mark, self._sent_bytes)
-        self._bucket.put(tail, self._part.rewound())
+    def _put_tail(self, begin_bytes: int, body: IO[bytes]) -> Piece:
+        """Put down what comes from a place on."""
+        name = self._record.tail_name(self._mark, begin_bytes)
+        self._bucket.put(name, body)
         if not self._record.is_on(self._mark):
             # The next writer may go on from it, and takes it away; after a deletion nobody would.
             if not self._record.has_mark_after(self._mark):
-                self._bucket.remove(tail)
+                self._bucket.remove(name)
             raise _deleted()
+        return Piece(name=name, begin_bytes=begin_bytes, size_bytes=self.size_bytes - begin_bytes)
 
     def _put_whole(self) -> bool:
         """Put a blob that is smaller than a part; tell whether nobody else can have done so."""
