@@ -19,9 +19,11 @@ from buckets import S3Server, moto
 from calling import Tenant, declined
 from conftest import As, MakeService, grpcurl_path, needs
 from disk_files.makers import TINY_QCOW2
+from ims.blob_store.s3_bucket import S3Bucket
 from ims.bootstrap import Service
 from ims.domain.image import KeyId
 from ims.providers.keys import add_key
+from ims.use_cases.checkup import check_up
 from ims.use_cases.sweeping import sweep
 
 MIB = 1024**2
@@ -314,6 +316,29 @@ class TestAtTheSameMoment:
 
         assert (told.code, told.reason) == ("ABORTED", "UPLOAD_SUPERSEDED")
         assert kept() == (0, 0)
+
+    def test_another_ends_it_while_the_store_is_finishing_it(
+        self, owner: Tenant, service: Service, upload: Any, monkeypatch, kept, clock
+    ):
+        """What comes of it is taken away later, when nothing of it can come any more."""
+        finish = S3Bucket.finish_upload
+
+        def ended_meanwhile(*given: Any) -> None:
+            with monkeypatch.context() as busy:
+                busy.setattr(S3Bucket, "abort_upload", lambda *_: None)
+                owner.AbortUpload(**about(upload))
+            finish(*given)
+
+        monkeypatch.setattr(S3Bucket, "finish_upload", ended_meanwhile)
+        with declined() as told:
+            owner.FinishUpload(**about(upload))
+        assert (told.code, told.reason) == ("ABORTED", "UPLOAD_SUPERSEDED")
+
+        clock.advance(seconds=service.deployment.longest_part_url.total_seconds())
+        sweep(service.deployment, "one")
+
+        assert kept() == (0, 0)
+        assert list(check_up(service.deployment, settled=timedelta(0))) == []
 
     def test_another_ends_it_before_it_has_begun(
         self, owner: Tenant, service: Service, monkeypatch, kept

@@ -31,9 +31,13 @@ class PendingBlobs:
         values = {"blob_key": blob_key, "image_id": image_id, "lease_until": to_microseconds(until)}
         self._connection.execute(pending_blobs.insert().values(values))
 
-    def doom(self, blob_keys: Iterable[BlobKey]) -> None:
-        """Note blobs that no disk names any more, to be removed."""
-        rows = [{"blob_key": key, "image_id": None, "lease_until": 0} for key in blob_keys]
+    def doom(self, blob_keys: Iterable[BlobKey], *, until: datetime | None = None) -> None:
+        """Note blobs that no disk names any more, to be removed.
+
+        By a sweep not before `until`, for what comes back once it was removed.
+        """
+        lease_until = 0 if until is None else to_microseconds(until)
+        rows = [{"blob_key": key, "image_id": None, "lease_until": lease_until} for key in blob_keys]
         if rows:
             self._connection.execute(pending_blobs.insert(), rows)
 

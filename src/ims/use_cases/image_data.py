@@ -431,11 +431,17 @@ def _give_up_dead(deployment: Deployment, tx: Transaction, image_id: ImageId, bl
 
 def remove_doomed(deployment: Deployment, blob_key: BlobKey) -> None:
     """Remove a blob that no disk names, nor can any more."""
+    if remove_for_now(deployment, blob_key):
+        with deployment.database.transaction() as tx:
+            tx.pending_blobs.remove(blob_key)
+
+
+def remove_for_now(deployment: Deployment, blob_key: BlobKey) -> bool:
+    """Remove a blob that is doomed, and leave it on record; tell whether it could be removed."""
     try:
         deployment.blobs.delete(blob_key)
     except (OSError, Rejection):
-        # It stays on record, and nothing else has to wait for it.
+        # Nothing else has to wait for it.
         _log.exception("A blob cannot be removed just now; a sweep does it.")
-        return
-    with deployment.database.transaction() as tx:
-        tx.pending_blobs.remove(blob_key)
+        return False
+    return True

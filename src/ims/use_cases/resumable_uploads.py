@@ -49,6 +49,7 @@ from ims.use_cases.image_data import (
     just_finish,
     name_bytes,
     remove_doomed,
+    remove_for_now,
     reserve,
     superseded,
     upload_attempt,
@@ -236,16 +237,17 @@ def abort_upload(
 
     `finishing` is given the step that changes something, to do it within a transaction of its own.
     """
-    ended: list[BlobKey] = []
+    ended: list[Upload] = []
 
     def abort() -> View:
-        view, blob_key = _abort(deployment, caller, image_id, disk_index, upload_id, problems)
-        ended[:] = [blob_key]
+        view, upload = _abort(deployment, caller, image_id, disk_index, upload_id, problems)
+        ended[:] = [upload]
         return view
 
     view = finishing(abort)
-    for blob_key in ended:
-        remove_doomed(deployment, blob_key)
+    for upload in ended:
+        remove = remove_for_now if upload.direct else remove_doomed
+        remove(deployment, upload.blob_key)
     return view
 
 
@@ -258,7 +260,7 @@ def _abort(
     disk_index: int,
     upload_id: str,
     problems: Problems,
-) -> tuple[View, BlobKey]:
+) -> tuple[View, Upload]:
     view = see_locked(deployment, tx, caller, image_id)
     go = find_upload(deployment, tx, caller, view.image, disk_index, upload_id, problems, ABORT_UPLOAD)
     blob_key = go.upload.blob_key
@@ -266,8 +268,10 @@ def _abort(
         deployment, tx, view.image, blob_key, action=Action.ABORT_UPLOAD, by=caller
     )
     tx.pending_blobs.remove(blob_key)
-    tx.pending_blobs.doom([blob_key])
-    return replace(view, image=emptied), blob_key
+    # The store may be making a blob of a direct upload at this very moment, for another call.
+    until = deployment.now() + deployment.longest_part_url if go.upload.direct else None
+    tx.pending_blobs.doom([blob_key], until=until)
+    return replace(view, image=emptied), go.upload
 
 
 def find_upload(
