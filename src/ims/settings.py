@@ -346,8 +346,8 @@ class S3Setting(BucketSetting):
     """How long a URL of a direct upload's part is good at the most; 0: no upload is direct."""
     keep_every_bytes: ByteSize | None = Field(None, ge=256 * 1024, le=8 * 1024**2)
     """After how many bytes what fills a part is kept as an object of its own meanwhile, so that a killed
-    worker loses no more; left out, a part is kept when it is full. It costs every upload that passes
-    through the service its traffic with the store once more, and the wait for it."""
+    worker loses little more; left out, a part is kept when it is full. What WriteUpload brings goes to
+    the store twice then, and waits for it each time."""
 
 
 class ExportBucketSetting(BucketSetting):

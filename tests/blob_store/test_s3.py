@@ -2,6 +2,7 @@
 
 import hashlib
 import http.client
+import json
 import os
 import random
 import subprocess
@@ -13,6 +14,7 @@ import urllib.error
 import urllib.request
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from io import BytesIO
 from urllib.parse import urlsplit
 
 import pytest
@@ -37,6 +39,7 @@ from ims.blob_store.interface import BlobBusy, BlobDeleted, KeyInUse, storage_un
 from ims.blob_store.s3 import S3BlobStore
 from ims.blob_store.s3_bucket import S3Bucket, UnusableBucket
 from ims.blob_store.s3_record import MIB, PartSizes, Places, Record
+from ims.blob_store.s3_writer import S3Writer
 from ims.blob_store.sealed import SealedBlobs, kept_bytes, resume_writer
 from ims.domain.rejection import Category, Reason, Rejection
 
@@ -342,6 +345,113 @@ class TestPieces:
         assert writer.size_bytes == 2 * PIECE + 7
         writer.commit()
         assert content(blobs, KEY) == BYTES[: PIECE + 7] + b"2" * PIECE
+
+    def test_who_is_no_longer_next_takes_nothing_away_from_who_is(self, blobs, monkeypatch):
+        """The second stalls once it has its turn; the third goes on, and then a part arrives."""
+        first = blobs.resume_writer(KEY)
+        put_part, arriving = S3Bucket.put_part, threading.Event()
+
+        def put_late(*arguments):
+            arriving.wait(30)
+            return put_part(*arguments)
+
+        monkeypatch.setattr(S3Bucket, "put_part", put_late)
+        first.write(BYTES[: SMALL_PART + PIECE])
+        kept_of, turns = Record._kept, []
+
+        def stalled(record, mark):
+            if mark.number == 2:
+                monkeypatch.setattr(Record, "_kept", kept_of)
+                turns.append(record.succeed(Places()))
+                arriving.set()
+                first._settle()
+            return kept_of(record, mark)
+
+        monkeypatch.setattr(Record, "_kept", stalled)
+        with pytest.raises(BlobBusy):
+            blobs.resume_writer(KEY)
+        ((mark, kept),) = turns
+        third = S3Writer(blobs._record(KEY), mark, kept=kept)
+
+        assert third.size_bytes == SMALL_PART + PIECE
+        third.write(BYTES[third.size_bytes :])
+        third.commit()
+        assert content(blobs, KEY) == BYTES
+
+    def test_what_half_a_deletion_left_is_not_gone_on_with(self, blobs, monkeypatch, there):
+        writer = blobs.resume_writer(KEY)
+        writer.write(b"1" * (SMALL_PART + PIECE))
+        writer.write(b"1" * PIECE)
+
+        def unreachable(*_):
+            raise storage_unavailable()
+
+        with monkeypatch.context() as broken:
+            broken.setattr(S3Bucket, "abort_upload", unreachable)
+            remove = S3Bucket.remove
+            broken.setattr(
+                S3Bucket, "remove", lambda *of: unreachable() if ".tail." in of[1] else remove(*of)
+            )
+            writer.discard()
+        assert there()[1] == 1
+
+        writer = blobs.resume_writer(KEY)
+        assert writer.size_bytes == 0
+        writer.write(b"2" * PIECE)
+        die(writer)
+
+        assert blobs.kept_bytes(KEY) == PIECE
+        writer = blobs.resume_writer(KEY)
+        writer.commit()
+        assert content(blobs, KEY) == b"2" * PIECE
+        assert there() == ({f"blobs/{KEY}"}, 0)
+
+    def test_a_part_that_is_there_counts_for_more_than_the_pieces_it_is_of(
+        self, open_store, monkeypatch
+    ):
+        """They may be removed at any moment, also where they reach beyond its end."""
+        writer = open_store(part_bytes=500_000, keep_every_bytes=PIECE).resume_writer(KEY)
+        for place in range(0, 4 * PIECE, PIECE):
+            writer.write(BYTES[place : place + PIECE])
+        die(writer)
+        smaller_parts = open_store(part_bytes=250_000, keep_every_bytes=PIECE)
+        remove_tail, turns = Record.remove_tail, []
+
+        def next_one_first(record, pieces):
+            if not turns:
+                turns.append(record.succeed(Places()))
+            remove_tail(record, pieces)
+
+        monkeypatch.setattr(Record, "remove_tail", next_one_first)
+        # Of what comes after the part nothing is anew in pieces yet.
+        monkeypatch.setattr(S3Writer, "_keep_what_waits", lambda _: None)
+        second = smaller_parts.resume_writer(KEY)
+        second._settle()
+        ((mark, kept),) = turns
+
+        third = S3Writer(smaller_parts._record(KEY), mark, kept=kept)
+
+        assert third.size_bytes == 250_000
+        third.write(BYTES[third.size_bytes :])
+        third.commit()
+        assert content(smaller_parts, KEY) == BYTES
+
+    def test_marks_are_read_by_earlier_versions_and_theirs_are(self, blobs, prefix):
+        """Servers of two versions may be at work on the same uploads."""
+        bucket = blobs._bucket
+        first, second = (f"{prefix}unfinished/{KEY}.00000{number}" for number in (1, 2))
+        writer = blobs.resume_writer(KEY)
+        _, *said = json.loads(bucket.content(first))
+        assert said == ["", 0]
+        writer.write(BYTES[:1000])
+        writer.suspend()
+        die(blobs.resume_writer(KEY))
+        token, *said = json.loads(bucket.content(second))
+        assert said == [f"{first}.tail.0", 1000]
+
+        for said in (["", 0], [f"{first}.tail.0", 700]):
+            bucket.put(second, BytesIO(json.dumps([token, *said]).encode()))
+            assert blobs.kept_bytes(KEY) == said[1]
 
     @ON_MOTO
     @settings(

@@ -163,16 +163,27 @@ class Record:
         """Return the next writer's mark and what it goes on from; None where another was faster."""
         before = self._newest_mark()
         if before is None:
-            first = self.begin()
-            return None if first is None else (first, Kept())
+            mark = self.begin()
+            return (mark, Kept()) if mark is not None and self._clear(mark, Kept()) else None
         found = self._kept(before).up_to(places)
         mark = self._claim(Mark(number=before.number + 1, token=uuid.uuid4().hex, tail=found.tail))
         if mark is None:
             return None
         # Again, now that the writer before has been stopped.
         kept = self._kept(mark).up_to(places)
-        self._remove_all(self._tails().keys() - {piece.name for piece in kept.tail})
-        return mark, kept
+        return (mark, kept) if self._clear(mark, kept) else None
+
+    def _clear(self, mark: Mark, kept: Kept) -> bool:
+        """Take away what this writer does not go on from. Where there is a next one, only say False."""
+        outdated = self._tails().keys() - {piece.name for piece in kept.tail}
+        # A first writer finds what half a deletion has left.
+        uploads = self.bucket.uploads(self.blob) if mark.number == 1 else []
+        # Looked at last: whoever is next from here on finds all the parts that this writer has found.
+        if not self.is_on(mark):
+            return False
+        self._remove_all(outdated)
+        self._abort_all(uploads)
+        return True
 
     def is_on(self, mark: Mark) -> bool:
         """Whether it is still this writer's turn: its blob was not deleted, and there is no next one."""
@@ -214,7 +225,8 @@ class Record:
         found = [
             self._kept_in(upload_id, mark, tails) for upload_id in ("", *self.bucket.uploads(self.blob))
         ]
-        return max(reversed(found), key=lambda kept: kept.size_bytes)
+        # Pieces may go at any moment once their part is there.
+        return max(reversed(found), key=lambda kept: (kept.parts_bytes, kept.size_bytes))
 
     def _kept_in(self, upload_id: str, mark: Mark, tails: dict[str, int]) -> Kept:
         parts: list[KeptPart] = []
@@ -291,23 +303,25 @@ class Record:
             uploads = self.bucket.uploads(self.blob)
             if not uploads:
                 return
-            for upload_id in uploads:
-                self.bucket.abort_upload(self.blob, upload_id)
+            self._abort_all(uploads)
+
+    def _abort_all(self, upload_ids: Iterable[str]) -> None:
+        for upload_id in upload_ids:
+            self.bucket.abort_upload(self.blob, upload_id)
 
     def _remove_all(self, names: Iterable[str]) -> None:
         for name in names:
             self.bucket.remove(name)
 
 
-def _told(tail: Iterable[Piece]) -> Iterator[str | int]:
-    """Yield what a mark says of a tail: the name and the size of each piece."""
-    for piece in tail:
-        yield piece.name
-        yield piece.size_bytes
+def _told(tail: tuple[Piece, ...]) -> list[str | int]:
+    """Return what a mark says of a tail: the name and the size of each piece, or of one that is none."""
+    # The first version read exactly one, and may still be at work beside this one.
+    return [said for piece in tail for said in (piece.name, piece.size_bytes)] or ["", 0]
 
 
 def _heard(said: list[Any]) -> Iterator[Piece]:
     for name, size_bytes in zip(said[::2], said[1::2], strict=True):
-        if size_bytes:
+        if name:
             begin_bytes = int(name.rpartition(".")[2])
             yield Piece(name=name, begin_bytes=begin_bytes, size_bytes=size_bytes)
