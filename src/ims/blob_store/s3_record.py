@@ -244,7 +244,7 @@ class Record:
         earlier = {piece.begin_bytes: piece for piece in mark.tail if piece.name in tails}
         while True:
             own = self.tail_name(mark, place)
-            if own in tails:
+            if tails.get(own):
                 piece = Piece(name=own, begin_bytes=place, size_bytes=tails[own])
             elif place in earlier:
                 piece = earlier[place]
@@ -322,6 +322,6 @@ def _told(tail: tuple[Piece, ...]) -> list[str | int]:
 
 def _heard(said: list[Any]) -> Iterator[Piece]:
     for name, size_bytes in zip(said[::2], said[1::2], strict=True):
-        if name:
+        if size_bytes:
             begin_bytes = int(name.rpartition(".")[2])
             yield Piece(name=name, begin_bytes=begin_bytes, size_bytes=size_bytes)
