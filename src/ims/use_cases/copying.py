@@ -35,7 +35,7 @@ from ims.rules.engine import enforce
 from ims.use_cases.deployment import Deployment, in_one_transaction, key_is_usable, see_locked
 from ims.use_cases.downloads import download_image_data
 from ims.use_cases.image_data import blobs_for_writing, give_up_now_or_later
-from ims.use_cases.jobs import Interrupted, Job, caller_of, ended_now, reserve_blob, to_request
+from ims.use_cases.jobs import Interrupted, Job, begin, caller_of, ended_now, new_operation, reserve_blob
 from ims.use_cases.storing import read_whole, store_file
 from ims.use_cases.trail import record_image
 
@@ -94,8 +94,7 @@ def copy_image(
     for disk in view.image.disks:
         if disk.state is DiskState.STORED:
             tx.shared_blobs.share(disk.blob_key)
-    tx.operations.add(operation)
-    tx.once_committed(deployment.bell.ring)
+    begin(deployment, tx, operation)
     record_image(
         deployment,
         tx,
@@ -179,16 +178,13 @@ def _rekeyed(deployment: Deployment, source: Image, draft: Image) -> Image:
 def _operation(
     deployment: Deployment, operation_id: OperationId, caller: Caller, source: Image, copy: View
 ) -> Operation:
-    now = deployment.now()
-    operation = Operation(
-        id=operation_id,
-        tenant_id=caller.tenant_id,
-        kind=OperationKind.COPY_IMAGE,
-        request=to_request(caller),
+    operation = new_operation(
+        deployment,
+        caller,
+        OperationKind.COPY_IMAGE,
+        operation_id=operation_id,
         image_id=copy.image.id,
         source_image_id=source.id,
-        create_time=now,
-        update_time=now,
     )
     if copy.image.state is ImageState.ACTIVE:
         answer = deployment.render_image(copy)

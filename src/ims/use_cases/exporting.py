@@ -16,7 +16,7 @@ from ims.domain.audit import Action
 from ims.domain.caller import Caller
 from ims.domain.export import ExportedObject, ExportOrder
 from ims.domain.image import DiskFormat, Image, ImageId
-from ims.domain.operation import Operation, OperationId, OperationKind
+from ims.domain.operation import Operation, OperationKind
 from ims.domain.rejection import Problems
 from ims.domain.tenant import NOBODY
 from ims.repository.database import Transaction
@@ -25,7 +25,7 @@ from ims.rules.exporting import EXPORT_IMAGE, FINISH_EXPORT, ExportAttempt
 from ims.use_cases.current_call import current_call
 from ims.use_cases.deployment import Deployment, in_one_transaction, key_is_usable, see_locked
 from ims.use_cases.downloads import download_image_data
-from ims.use_cases.jobs import Job, Lost, caller_of, to_request
+from ims.use_cases.jobs import Job, Lost, begin, caller_of, new_operation
 from ims.use_cases.storing import read_whole
 from ims.use_cases.trail import record_image
 
@@ -84,25 +84,19 @@ def export_image(
         deployment.converter.require(disk.format, exported.format)
     if validate_only:
         return BegunExport(exported=exported, operation=None)
-    now = deployment.now()
-    operation = Operation(
-        id=OperationId(deployment.new_id()),
-        tenant_id=caller.tenant_id,
-        kind=OperationKind.EXPORT_IMAGE,
+    operation = new_operation(
+        deployment,
+        caller,
+        OperationKind.EXPORT_IMAGE,
         request={
-            **to_request(caller),
             "bucket": order.bucket,
             "objectKey": order.object_key,
             "format": exported.format,
         },
-        image_id=ImageId(""),
         source_image_id=image_id,
         total_bytes=disk.size_bytes,
-        create_time=now,
-        update_time=now,
     )
-    tx.operations.add(operation)
-    tx.once_committed(deployment.bell.ring)
+    begin(deployment, tx, operation)
     _record(deployment, tx, image, exported, by=caller)
     return BegunExport(exported=exported, operation=operation)
 

@@ -44,7 +44,7 @@ from ims.use_cases.image_data import (
     upload_attempt,
     with_disk,
 )
-from ims.use_cases.jobs import Interrupted, Job, caller_of, reserve_blob, to_request
+from ims.use_cases.jobs import Interrupted, Job, begin, caller_of, new_operation, reserve_blob
 from ims.use_cases.resumable_uploads import Go, complete, take_over
 from ims.use_cases.storing import store_file
 from ims.use_cases.trail import record_image
@@ -143,13 +143,12 @@ def _begin(
     operation_id: OperationId,
     order: ImportOrder,
 ) -> Operation:
-    now = deployment.now()
-    operation = Operation(
-        id=operation_id,
-        tenant_id=caller.tenant_id,
-        kind=OperationKind.IMPORT_IMAGE,
+    operation = new_operation(
+        deployment,
+        caller,
+        OperationKind.IMPORT_IMAGE,
+        operation_id=operation_id,
         request={
-            **to_request(caller),
             "diskIndex": disk_index,
             "url": order.url,
             "uploadId": order.upload_id,
@@ -159,13 +158,9 @@ def _begin(
             "ova": order.ova,
         },
         image_id=image_id,
-        source_image_id=ImageId(""),
         total_bytes=order.size_bytes,
-        create_time=now,
-        update_time=now,
     )
-    tx.operations.add(operation)
-    tx.once_committed(deployment.bell.ring)
+    begin(deployment, tx, operation)
     return operation
 
 

@@ -5,15 +5,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import Any, Final, Protocol, runtime_checkable
 
 from ims.domain.caller import Caller, Role
-from ims.domain.image import BlobKey, Image
-from ims.domain.operation import Operation, OperationState
+from ims.domain.image import BlobKey, Image, ImageId
+from ims.domain.operation import Operation, OperationId, OperationKind, OperationState
 from ims.domain.rejection import Category, Reason, Rejection, reject
 from ims.domain.tenant import NOBODY, Region
 from ims.repository.database import Transaction
 from ims.use_cases.deployment import Deployment
+
+_NO_IMAGE: Final = ImageId("")
 
 
 class Lost(Exception):
@@ -236,13 +239,37 @@ def cancellation() -> Rejection:
     )
 
 
-def to_request(caller: Caller) -> Mapping[str, Any]:
-    """Return who begins an operation, in words that JSON has."""
-    return {
-        "userId": caller.user_id,
-        "roles": sorted(caller.roles),
-        "region": caller.region,
-    }
+def new_operation(
+    deployment: Deployment,
+    caller: Caller,
+    kind: OperationKind,
+    *,
+    operation_id: OperationId | None = None,
+    request: Mapping[str, Any] = MappingProxyType({}),
+    image_id: ImageId = _NO_IMAGE,
+    source_image_id: ImageId = _NO_IMAGE,
+    total_bytes: int = 0,
+) -> Operation:
+    """Return an operation that somebody asks for at this moment, with who it is in its request."""
+    now = deployment.now()
+    who = {"userId": caller.user_id, "roles": sorted(caller.roles), "region": caller.region}
+    return Operation(
+        id=operation_id or OperationId(deployment.new_id()),
+        tenant_id=caller.tenant_id,
+        kind=kind,
+        request={**who, **request},
+        image_id=image_id,
+        source_image_id=source_image_id,
+        total_bytes=total_bytes,
+        create_time=now,
+        update_time=now,
+    )
+
+
+def begin(deployment: Deployment, tx: Transaction, operation: Operation) -> None:
+    """Put an operation on record, and wake who takes it up once that is committed."""
+    tx.operations.add(operation)
+    tx.once_committed(deployment.bell.ring)
 
 
 def caller_of(operation: Operation) -> Caller:

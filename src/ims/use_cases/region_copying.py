@@ -30,7 +30,7 @@ from ims.domain.image import (
     Source,
     SourceKind,
 )
-from ims.domain.operation import Operation, OperationId, OperationKind
+from ims.domain.operation import Operation, OperationKind
 from ims.domain.rejection import Category, Problems, Reason, Rejection, reject
 from ims.domain.tenant import NOBODY, Region
 from ims.domain.view import View
@@ -49,7 +49,7 @@ from ims.use_cases.copying import BegunCopy
 from ims.use_cases.deployment import Deployment, in_one_transaction, see, see_locked
 from ims.use_cases.downloads import download_image_data
 from ims.use_cases.image_data import remove_doomed
-from ims.use_cases.jobs import Job, caller_of, to_request
+from ims.use_cases.jobs import Job, begin, caller_of, new_operation
 from ims.use_cases.trail import record_image
 
 PATIENCE_SECONDS: Final = 10.0
@@ -93,20 +93,15 @@ def copy_image_to_region(
     view = View(image=draft, viewer=caller.tenant_id)
     if validate_only:
         return BegunCopy(view=view, operation=None)
-    now = deployment.now()
-    operation = Operation(
-        id=OperationId(deployment.new_id()),
-        tenant_id=caller.tenant_id,
-        kind=OperationKind.COPY_IMAGE_TO_REGION,
-        request={**to_request(caller), **frozen},
-        image_id=ImageId(""),
+    operation = new_operation(
+        deployment,
+        caller,
+        OperationKind.COPY_IMAGE_TO_REGION,
+        request=frozen,
         source_image_id=source.id,
         total_bytes=source.size_bytes,
-        create_time=now,
-        update_time=now,
     )
-    tx.operations.add(operation)
-    tx.once_committed(deployment.bell.ring)
+    begin(deployment, tx, operation)
     _record(deployment, tx, Action.COPY_IMAGE_TO_REGION, source, by=caller, region=order.region)
     return BegunCopy(view=view, operation=operation)
 
