@@ -180,6 +180,28 @@ def test_to_start_again_is_the_same_upload(
     assert (again.id, again.received_bytes) == (half.id, MIB)
 
 
+def test_nobody_waits_while_a_store_is_asked_how_far_an_upload_has_come(
+    owner: Tenant,
+    image: image_pb2.Image,
+    half: upload_pb2.Upload,
+    service: Service,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """A call with a request id is remembered in the transaction that does what it asks for."""
+    kept_bytes = service.deployment.blobs.kept_bytes
+    created = []
+
+    def slow(key: str) -> int:
+        created.append(owner.create("meanwhile"))
+        return kept_bytes(key)
+
+    monkeypatch.setattr(service.deployment.blobs, "kept_bytes", slow)
+    first, again = (owner.start_upload(image.id, CONTENT, request_id="once") for _ in range(2))
+
+    assert [(each.id, each.received_bytes) for each in (first, again)] == [(half.id, MIB)] * 2
+    assert len(created) == 1
+
+
 def test_other_bytes_are_not_the_same_upload(
     owner: Tenant, image: image_pb2.Image, half: upload_pb2.Upload
 ):

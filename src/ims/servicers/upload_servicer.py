@@ -11,12 +11,12 @@ from ims.domain.rejection import Category, Reason, Rejection, reject
 from ims.servicers.current_call import current_caller
 from ims.servicers.image_messages import disk_message, image_message
 from ims.servicers.image_requests import read_announcement
-from ims.servicers.once import once, once_finished
+from ims.servicers.once import once_finished
 from ims.servicers.operation_messages import read_source_format
 from ims.servicers.reading import RequestReading, image_id_of
 from ims.servicers.times import timestamp
 from ims.use_cases import part_urls, resumable_uploads
-from ims.use_cases.deployment import Deployment, ask_for_key_of
+from ims.use_cases.deployment import Deployment
 from ims.use_cases.image_data import Finished
 from ims.use_cases.resumable_uploads import Received, UploadedFile
 from ims.v1 import image_pb2, upload_pb2, upload_service_pb2_grpc
@@ -33,20 +33,17 @@ class UploadServicer(upload_service_pb2_grpc.UploadServiceServicer):
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
 
-    def _ask_for_the_key(self, request: pb.StartUploadRequest) -> None:
-        ask_for_key_of(self._deployment, current_caller(), image_id_of(request))
-
-    @once(pb.StartUploadResponse, before=_ask_for_the_key)
     def StartUpload(
         self, request: pb.StartUploadRequest, context: grpc.ServicerContext
     ) -> pb.StartUploadResponse:
-        caller, reading = current_caller(), RequestReading(request)
+        reading = RequestReading(request)
         image_id = image_id_of(request)
         announced = read_announcement(reading, request)
         source_format = read_source_format(reading, request)
-        received = resumable_uploads.start_upload(
+        start = partial(
+            resumable_uploads.start_upload,
             self._deployment,
-            caller=caller,
+            caller=current_caller(),
             image_id=image_id,
             disk_index=request.disk_index,
             announced=announced,
@@ -54,7 +51,14 @@ class UploadServicer(upload_service_pb2_grpc.UploadServiceServicer):
             direct=request.direct,
             problems=reading.problems,
         )
-        return pb.StartUploadResponse(upload=_upload_message(received))
+        return once_finished(
+            self._deployment,
+            "StartUpload",
+            request,
+            lambda finishing: start(finishing=finishing),
+            lambda received: pb.StartUploadResponse(upload=_upload_message(received)),
+            pb.StartUploadResponse,
+        )
 
     def WriteUpload(
         self, request_iterator: Iterator[pb.WriteUploadRequest], context: grpc.ServicerContext

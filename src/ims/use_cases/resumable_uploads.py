@@ -37,7 +37,14 @@ from ims.rules.uploads import (
     FoundUpload,
     Progress,
 )
-from ims.use_cases.deployment import Deployment, in_one_transaction, key_is_usable, see, see_locked
+from ims.use_cases.deployment import (
+    Deployment,
+    ask_for_key_of,
+    in_one_transaction,
+    key_is_usable,
+    see,
+    see_locked,
+)
 from ims.use_cases.direct_parts import brought_bytes, takes_parts
 from ims.use_cases.downloads import blobs_for_reading
 from ims.use_cases.image_data import (
@@ -130,12 +137,38 @@ def start_upload(
     file: UploadedFile = AS_THE_DISK,
     direct: bool = False,
     problems: Problems = (),
+    finishing: Callable[[Callable[[], Received]], Received] = lambda start: start(),
 ) -> Received:
-    """Start the upload of a disk; what has been started like that is returned as it is."""
-    go = _start(deployment, caller, image_id, disk_index, announced, file, direct, problems)
-    begun = go.upload.writers > 0 or bool(go.upload.store_upload_id)
-    received_bytes = _received_bytes(deployment, go) if begun else 0
-    return Received(upload=go.upload, received_bytes=received_bytes)
+    """Start the upload of a disk; what has been started like that is returned as it is.
+
+    `finishing` is given the step that changes something, to do it within a transaction of its own.
+    """
+    ask_for_key_of(deployment, caller, image_id)
+    # Before the transaction, in which nobody is to wait for the store.
+    running = _running_upload(deployment, caller, image_id, disk_index)
+
+    def start() -> Received:
+        go = _start(deployment, caller, image_id, disk_index, announced, file, direct, problems)
+        if running is not None and running.upload.blob_key == go.upload.blob_key:
+            return replace(running, upload=go.upload)
+        return Received(upload=go.upload, received_bytes=0)
+
+    return finishing(start)
+
+
+def _running_upload(
+    deployment: Deployment, caller: Caller, image_id: ImageId, disk_index: int
+) -> Received | None:
+    """Return the upload that fills a disk at this moment, if the caller sees any. Judges nothing."""
+    with deployment.database.reading() as reading:
+        view = reading.images.seen(image_id, caller.tenant_id, now=deployment.now())
+        disk = None if view is None else _disk_of(view.image, disk_index)
+        upload = None if view is None or disk is None else _upload_of(reading, view.image, disk, "")
+    if view is None or disk is None or upload is None:
+        return None
+    begun = upload.writers > 0 or bool(upload.store_upload_id)
+    go = Go(image=view.image, disk=disk, upload=upload)
+    return Received(upload=upload, received_bytes=_received_bytes(deployment, go) if begun else 0)
 
 
 @in_one_transaction
@@ -285,7 +318,7 @@ def find_upload(
     rules: tuple[Rule[FoundUpload], ...],
 ) -> Go:
     """Return an upload of an image's disk. Raises Rejection when the rules forbid what is to be done."""
-    disk = next((each for each in image.disks if each.index == disk_index), None)
+    disk = _disk_of(image, disk_index)
     upload = None if disk is None else _upload_of(reading, image, disk, upload_id)
     found = FoundUpload(
         caller=caller,
@@ -300,6 +333,10 @@ def find_upload(
     assert disk is not None  # or a rule would have been broken
     assert upload is not None  # likewise
     return Go(image=image, disk=disk, upload=upload)
+
+
+def _disk_of(image: Image, disk_index: int) -> Disk | None:
+    return next((each for each in image.disks if each.index == disk_index), None)
 
 
 def _upload_of(reading: Reading, image: Image, disk: Disk, upload_id: str) -> Upload | None:
