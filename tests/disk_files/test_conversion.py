@@ -194,7 +194,7 @@ class TestProgress:
     def test_progress_is_told_from_nothing_to_all(self, make_converter):
         told: list[float] = []
         limits = ConversionLimits()
-        disk = os.urandom(32 * MIB)
+        disk = os.urandom(128 * MIB)
         with make_converter(limits).begin() as conversion:
             conversion.write(disk)
             conversion.convert(DiskFormat.RAW, DiskFormat.QCOW, on_progress=told.append)
