@@ -12,6 +12,7 @@ import pytest
 from builders import OWNER, RECIPIENT
 from calling import MIB, Tenant, declined, write_messages
 from conftest import As, Clock, MakeService
+from ims.blob_store.interface import storage_unavailable
 from ims.bootstrap import Service
 from ims.disk_files.inspection import Inspection
 from ims.domain.image import KeyId
@@ -200,6 +201,28 @@ def test_nobody_waits_while_a_store_is_asked_how_far_an_upload_has_come(
 
     assert [(each.id, each.received_bytes) for each in (first, again)] == [(half.id, MIB)] * 2
     assert len(created) == 1
+
+
+def test_a_store_that_is_away_hides_nothing_that_is_wrong_with_the_call(
+    owner: Tenant,
+    image: image_pb2.Image,
+    half: upload_pb2.Upload,
+    service: Service,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def away(_: str) -> int:
+        raise storage_unavailable()
+
+    monkeypatch.setattr(service.deployment.blobs, "kept_bytes", away)
+    with declined() as wrong:
+        owner.start_upload(image.id, CONTENT, size_bytes=-1)
+    with declined() as busy:
+        owner.start_upload(image.id, CONTENT[1:])
+    with declined() as right:
+        owner.start_upload(image.id, CONTENT)
+
+    assert [wrong.reason, busy.reason] == ["INVALID_FIELD", "IMAGE_BUSY"]
+    assert (right.code, right.reason) == ("UNAVAILABLE", "STORAGE_UNAVAILABLE")
 
 
 def test_other_bytes_are_not_the_same_upload(

@@ -62,7 +62,7 @@ class S3Writer:
                 self._take_up(piece)
 
     def _take_up(self, piece: Piece) -> None:
-        """Fetch what comes after the parts."""
+        """Fetch one of the pieces that come after the parts."""
         download = Download(self._bucket, piece.name, 0, piece.size_bytes)
         try:
             for place in range(0, piece.size_bytes, _STEP_BYTES):

@@ -39,7 +39,7 @@ from ims.rules.uploads import (
 )
 from ims.use_cases.deployment import (
     Deployment,
-    ask_for_key_of,
+    ask_for_key,
     in_one_transaction,
     key_is_usable,
     see,
@@ -143,32 +143,47 @@ def start_upload(
 
     `finishing` is given the step that changes something, to do it within a transaction of its own.
     """
-    ask_for_key_of(deployment, caller, image_id)
-    # Before the transaction, in which nobody is to wait for the store.
-    running = _running_upload(deployment, caller, image_id, disk_index)
+    # Before the transaction, in which nobody is to wait for a key server or the store.
+    running = _look(deployment, caller, image_id, disk_index)
 
     def start() -> Received:
         go = _start(deployment, caller, image_id, disk_index, announced, file, direct, problems)
-        if running is not None and running.upload.blob_key == go.upload.blob_key:
-            return replace(running, upload=go.upload)
-        return Received(upload=go.upload, received_bytes=0)
+        if running is None or running.blob_key != go.upload.blob_key:
+            return Received(upload=go.upload, received_bytes=0)
+        if isinstance(running.received_bytes, Rejection):
+            raise running.received_bytes
+        return Received(upload=go.upload, received_bytes=running.received_bytes)
 
     return finishing(start)
 
 
-def _running_upload(
-    deployment: Deployment, caller: Caller, image_id: ImageId, disk_index: int
-) -> Received | None:
-    """Return the upload that fills a disk at this moment, if the caller sees any. Judges nothing."""
+@dataclass(frozen=True, kw_only=True)
+class _Running:
+    """The upload that fills a disk, before anything is judged."""
+
+    blob_key: BlobKey
+    received_bytes: int | Rejection
+    """How far it has come, or why the store cannot say: for whoever may know."""
+
+
+def _look(deployment: Deployment, caller: Caller, image_id: ImageId, disk_index: int) -> _Running | None:
+    """Ask for an image's key, and how far the upload of its disk has come, if the caller sees them."""
     with deployment.database.reading() as reading:
         view = reading.images.seen(image_id, caller.tenant_id, now=deployment.now())
         disk = None if view is None else _disk_of(view.image, disk_index)
         upload = None if view is None or disk is None else _upload_of(reading, view.image, disk, "")
-    if view is None or disk is None or upload is None:
+    if view is None:
         return None
-    begun = upload.writers > 0 or bool(upload.store_upload_id)
-    go = Go(image=view.image, disk=disk, upload=upload)
-    return Received(upload=upload, received_bytes=_received_bytes(deployment, go) if begun else 0)
+    ask_for_key(deployment, view.image.encryption_key_id, view.image.owner)
+    if disk is None or upload is None:
+        return None
+    received_bytes: int | Rejection = 0
+    if upload.writers or upload.store_upload_id:
+        try:
+            received_bytes = _received_bytes(deployment, Go(image=view.image, disk=disk, upload=upload))
+        except Rejection as why:
+            received_bytes = why
+    return _Running(blob_key=upload.blob_key, received_bytes=received_bytes)
 
 
 @in_one_transaction
