@@ -754,6 +754,22 @@ class TestResuming:
         second.commit()
         assert content(blobs, KEY) == BYTES
 
+    def test_a_store_that_fails_at_a_part_of_a_deleted_blob_is_not_the_trouble(
+        self, blobs, elsewhere, monkeypatch
+    ):
+        """As moto does when the upload ends while the part arrives: it answers 500."""
+
+        def deleted_meanwhile(*_):
+            elsewhere.delete(KEY)
+            raise storage_unavailable()
+
+        monkeypatch.setattr(S3Bucket, "put_part", deleted_meanwhile)
+        writer = blobs.resume_writer(KEY)
+        writer.write(BYTES[:SMALL_PART])
+
+        with pytest.raises(BlobDeleted):
+            writer.commit()
+
     @pytest.mark.parametrize("ending", ["discard", "suspend"])
     def test_a_writer_that_another_has_followed_leaves_that_ones_bytes_alone(
         self, blobs, elsewhere, ending

@@ -186,6 +186,9 @@ class S3Writer:
             etag = self._bucket.put_part(self._record.blob, self._upload_id, number, part.rewound())
         except NoSuchUpload as error:
             raise _deleted() from error
+        except Rejection:
+            self._refuse_if_off()  # stores fail in their own ways at a part whose upload has just ended
+            raise
         self._sent.append((number, etag))
 
     def _wait_until_sent(self) -> None:
